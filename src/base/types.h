@@ -1,0 +1,52 @@
+/*
+ * types.h - the few types that both sides of the door speak of.
+ */
+#ifndef OCR_TYPES_H
+#define OCR_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* How a picture is cut into views (spec 2.1). */
+typedef enum OcrMode {
+    OCR_MODE_AUTO, /* what the model recommends for the picture's size */
+    OCR_MODE_TINY,
+    OCR_MODE_SMALL,
+    OCR_MODE_BASE,
+    OCR_MODE_LARGE,
+    OCR_MODE_GUNDAM,
+    OCR_MODE_GUNDAM_M
+} OcrMode;
+
+#define OCR_MODE_COUNT 7
+
+/* "gundam-m" and the like, as in SQL. */
+const char *ocr_mode_name(OcrMode mode);
+/* false if name is no mode; *mode is then untouched. */
+bool ocr_mode_parse(const char *name, OcrMode *mode);
+
+typedef enum OcrImageFormat { OCR_FORMAT_JPEG, OCR_FORMAT_PNG } OcrImageFormat;
+
+/* What the headers of an image file say. */
+typedef struct OcrImageInfo {
+    OcrImageFormat format;
+    int width, height;               /* upright, after EXIF orientation; at least 1 */
+    int stored_width, stored_height; /* as the file has them */
+    int orientation;                 /* EXIF 1..8; 1 where absent or broken */
+} OcrImageInfo;
+
+/* The bytes of a file, owned by the caller and unchanged while in use. */
+typedef struct OcrBytes {
+    const uint8_t *data;
+    size_t size;
+} OcrBytes;
+
+/* Why a page's text ends where it does. */
+typedef enum OcrFinish {
+    OCR_FINISH_STOP,   /* the model said so */
+    OCR_FINISH_LENGTH, /* max_tokens, or the model's context is full */
+    OCR_FINISH_LOOP    /* one phrase over and over; the repeats are cut off */
+} OcrFinish;
+
+#endif

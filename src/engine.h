@@ -1,0 +1,188 @@
+/*
+ * engine.h - the door between PostgreSQL (src/pg) and the model.
+ *
+ * Image bytes go in, text comes out. src/pg includes this header and nothing
+ * else of the engine; the engine includes nothing of PostgreSQL, never jumps,
+ * prints or exits, and reports every failure through OcrError.
+ *
+ * Who owns what
+ *   pool     OcrPool     threads; one for the process, from ocr_pool_create
+ *   model    OcrModel    read-only mappings of the weights and small tables;
+ *                        one for each folder in use
+ *   session  OcrSession  pages in work; lives in one block that the caller
+ *                        allocates and frees, and holds nothing else, so a
+ *                        query that dies leaks nothing
+ *
+ * A page, from its bytes to its text
+ *   ocr_image_probe      what is it, how large
+ *   ocr_plan_page        which views, how many positions: does it fit?
+ *   ocr_session_bytes    how much memory that needs; the caller allocates
+ *   ocr_session_create   once, for any number of pages
+ *   ocr_session_start    decode the image into the slot's views
+ *   ocr_session_step     until no slot has work: encode, prefill, then one
+ *                        token for every slot that is decoding
+ *   ocr_session_text     and the slot is free for the next page
+ *
+ * A step is one layer over one view, one layer over a stretch of the prompt, or
+ * one token for all pages. Between steps the caller may do what it likes;
+ * inside one, the interrupted() predicate is polled every few milliseconds and
+ * makes the step return OCR_INTERRUPTED, after which the session is void.
+ *
+ * Threads: a model may be shared by sessions, a session or a pool may not be
+ * used by two threads at once.
+ */
+#ifndef OCR_ENGINE_H
+#define OCR_ENGINE_H
+
+#include "base/status.h"
+#include "base/types.h"
+
+typedef struct OcrPool OcrPool;
+typedef struct OcrModel OcrModel;
+typedef struct OcrSession OcrSession;
+
+/* ---- threads ---- */
+
+/* threads: 1..256, the calling thread included. Workers block all signals. */
+OcrCode ocr_pool_create(int threads, OcrPool **out, OcrError *err);
+void ocr_pool_destroy(OcrPool *pool);
+/* interrupted is called by the thread that calls the engine, never by a worker; NULL for none. */
+void ocr_pool_watch(OcrPool *pool, bool (*interrupted)(void));
+
+/* ---- model ---- */
+
+/*
+ * Open a checkpoint folder: config.json, tokenizer.json, model.safetensors or
+ * an index with shards. Everything that later code relies on is checked here,
+ * and the errors name the file, field or tensor. Weights are mapped, not read.
+ * allocate(owner, bytes) is called once for the model's tables (NULL makes the
+ * call fail with OCR_OUT_OF_MEMORY); the block must outlive the model and is
+ * freed by the caller after ocr_model_close.
+ */
+typedef struct OcrAllocator {
+    void *(*allocate)(void *owner, size_t bytes);
+    void *owner;
+} OcrAllocator;
+
+OcrCode ocr_model_open(const char *folder, OcrAllocator allocator, OcrModel **out, OcrError *err);
+void ocr_model_close(OcrModel *model); /* unmaps the weights; NULL is allowed */
+
+typedef struct OcrModelInfo {
+    int64_t parameters;
+    int64_t weight_bytes;      /* of the mapped files */
+    int64_t table_bytes;       /* private to this process */
+    int context;               /* positions the model was made for */
+    int hidden;                /* width of a vision token */
+    int vocabulary;            /* ids 0..vocabulary-1 */
+    int recommended_ngram_size;
+    const char *weight_type;   /* "bf16", "f16", "f32": that of the decoder's matrices */
+} OcrModelInfo;
+
+void ocr_model_info(const OcrModel *model, OcrModelInfo *info);
+
+/* The id of a token by its text, or -1. */
+int ocr_model_find_token(const OcrModel *model, const char *text, size_t length);
+
+/* ---- one page ---- */
+
+/* Format and size from the headers alone. max_pixels bounds width * height. */
+OcrCode ocr_image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err);
+
+/* The prompt of a request that names none: plain text, no layout. */
+#define OCR_DEFAULT_PROMPT "<image>\nFree OCR. "
+
+typedef struct OcrRequest {
+    OcrMode mode;
+    const char *prompt; /* UTF-8, NUL-terminated; NULL: OCR_DEFAULT_PROMPT.
+                           "<image>\n" is put in front where <image> is missing. */
+    int max_tokens;     /* 0: as many as the context holds */
+    bool encode_only;   /* stop after the vision tokens */
+    int ngram_size;     /* -1: the model's recommendation; 0: no ban */
+    int ngram_window;   /* ids, 0: the whole sequence with the prompt */
+    const int *whitelist; /* [whitelist_count] ids never banned; must outlive the page */
+    int whitelist_count;
+} OcrRequest;
+
+typedef struct OcrPlan {
+    OcrMode mode;           /* never OCR_MODE_AUTO */
+    int global_size;        /* side of the global view, pixels */
+    int tile_size;          /* side of a tile, pixels */
+    int columns, rows;      /* grid of tiles; 1 x 1: none */
+    int vision_tokens;      /* as the paper counts them */
+    int image_slots;        /* positions the picture takes, newlines included */
+    int prompt_positions;   /* BOS, picture and prompt */
+    int max_tokens;         /* that may follow */
+} OcrPlan;
+
+OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const OcrRequest *request,
+                      OcrPlan *plan, OcrError *err);
+
+/* ---- sessions ---- */
+
+/* How numbers are computed. OCR_COMPUTE_F32 is the path that the goldens pin. */
+typedef enum OcrCompute { OCR_COMPUTE_AUTO, OCR_COMPUTE_F32 } OcrCompute;
+
+/* The largest page that a session can hold, in each of its slots. Start from {0}. */
+typedef struct OcrLimits {
+    int slots;
+    int view_size;    /* pixels */
+    int view_bytes;   /* of all views of one page */
+    int image_slots;
+    int positions;    /* prompt and text; 0 for sessions that only encode */
+    int threads;      /* of the pool that will be used */
+    OcrCompute compute;
+} OcrLimits;
+
+/* Widen limits so that the page fits. */
+void ocr_limits_add(OcrLimits *limits, const OcrPlan *plan, const OcrRequest *request);
+
+/* Bytes of the session's block; SIZE_MAX if it cannot be counted. */
+size_t ocr_session_bytes(const OcrModel *model, const OcrLimits *limits);
+
+/* block: ocr_session_bytes of any alignment; it is all that the session uses. */
+OcrSession *ocr_session_create(const OcrModel *model, const OcrLimits *limits, OcrPool *pool,
+                               void *block);
+
+/* Bytes of scratch that ocr_session_start needs; free to go when it returns. */
+size_t ocr_start_bytes(const OcrImageInfo *image, const OcrPlan *plan);
+
+/*
+ * Decode the image and put the page into an idle slot (0..slots-1). The file's
+ * bytes are not needed afterwards. A failure leaves the slot idle.
+ */
+OcrCode ocr_session_start(OcrSession *session, int slot, OcrBytes file, const OcrImageInfo *image,
+                          const OcrRequest *request, const OcrPlan *plan, void *scratch,
+                          OcrError *err);
+
+typedef enum OcrStep { OCR_STEP_MORE, OCR_STEP_DONE, OCR_STEP_FAILED } OcrStep;
+
+/*
+ * One bounded piece of work. DONE: no slot has work left. A failure of the
+ * model's numbers (OCR_MODEL_NOT_FINITE) or an interrupt voids the session.
+ */
+OcrStep ocr_session_step(OcrSession *session, OcrError *err);
+
+/* Has this slot's page come to its end? */
+bool ocr_session_finished(const OcrSession *session, int slot);
+
+typedef struct OcrPage {
+    OcrPlan plan;
+    OcrFinish finish;
+    int tokens;             /* generated, end mark excluded */
+    const int *ids;         /* [tokens] */
+    double confidence;      /* geometric mean of the tokens' probabilities, 1 if there are none */
+    const float *vision;    /* [plan.image_slots][hidden], the decoder's input */
+    double image_ms, encode_ms, prefill_ms, decode_ms; /* wall time */
+} OcrPage;
+
+/* The result of a finished slot; pointers are valid until the slot is started again. */
+void ocr_session_page(const OcrSession *session, int slot, OcrPage *page);
+
+/*
+ * The page's text as valid UTF-8, stripped of white space at both ends; NUL
+ * becomes U+FFFD. Returns its length in bytes and writes at most capacity of
+ * them, without terminator: call with 0 first, then allocate.
+ */
+size_t ocr_session_text(const OcrSession *session, int slot, char *out, size_t capacity);
+
+#endif
