@@ -1,0 +1,72 @@
+/*
+ * matmul.h - every matrix product of the model.
+ *
+ * Two entries. matmul_run multiplies activations by weights as they lie in the
+ * checkpoint, for a batch of independent products, on all threads. gemm_nt and
+ * gemm_nn multiply two small f32 panels on the calling thread, for attention
+ * inside a pool task.
+ *
+ * Results do not depend on the number of threads: an element of the output is
+ * summed by one chunk in one order.
+ */
+#ifndef OCR_MATMUL_H
+#define OCR_MATMUL_H
+
+#include "kernels/pool.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum WeightType { WEIGHT_F32, WEIGHT_BF16, WEIGHT_F16 } WeightType;
+
+/* A weight matrix in the mapping, aligned to its element's size. */
+typedef struct Matrix {
+    const void *data; /* [rows][columns] = [out][in] */
+    WeightType type;
+    int rows, columns;
+} Matrix;
+
+typedef enum Activation {
+    ACTIVATION_NONE,
+    ACTIVATION_GELU,       /* x * (1 + erf(x / sqrt 2)) / 2 */
+    ACTIVATION_QUICK_GELU, /* x * sigmoid(1.702 x) */
+    ACTIVATION_SWIGLU      /* silu(x w) * (x up), with Matmul.up */
+} Activation;
+
+/*
+ * y = residual + activation(x w^T + bias)
+ */
+typedef struct Matmul {
+    const float *x;        /* [rows][w.columns], rows x_stride apart */
+    const int *x_rows;     /* [rows] row r is x's row x_rows[r]; NULL: r itself */
+    int rows;              /* may be 0 */
+    int x_stride;          /* in floats, as y_stride */
+    Matrix w;              /* [w.rows][w.columns] */
+    Matrix up;             /* like w, for ACTIVATION_SWIGLU; else unused */
+    const float *bias;     /* [w.rows] or NULL */
+    Activation activation;
+    const float *residual; /* [rows][w.rows], rows y_stride apart, may be y itself; or NULL */
+    float *y;              /* [rows][w.rows], rows y_stride apart */
+    int y_stride;
+} Matmul;
+
+/* How numbers are rounded on the way: EXACT keeps activations in f32. */
+typedef enum Precision { PRECISION_EXACT, PRECISION_FAST } Precision;
+
+/* Bytes of scratch that matmul_run needs at most, whatever the shapes. */
+size_t matmul_scratch_bytes(int threads);
+
+/* All products of jobs[count], in any order; none may read what another writes. */
+void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *pool, void *scratch);
+
+/* A rectangle of f32 in a larger array: row r begins at data + r * stride. */
+typedef struct Panel {
+    float *data;
+    int rows, columns;
+    int stride;
+} Panel;
+
+void gemm_nt(Panel a, Panel b, Panel c); /* c[m][n] = a[m][k] b[n][k]^T */
+void gemm_nn(Panel a, Panel b, Panel c); /* c[m][n] = a[m][k] b[k][n] */
+
+#endif
