@@ -1,0 +1,18 @@
+#include "kernels/convert.h"
+
+void convert_to_f32(const void *values, WeightType type, size_t count, float *out) {
+    const uint16_t *halves = values;
+    switch (type) {
+    case WEIGHT_F32:
+        memcpy(out, values, count * sizeof *out);
+        break;
+    case WEIGHT_BF16:
+        for (size_t i = 0; i < count; i++)
+            out[i] = bf16_to_f32(halves[i]);
+        break;
+    case WEIGHT_F16:
+        for (size_t i = 0; i < count; i++)
+            out[i] = f16_to_f32(halves[i]);
+        break;
+    }
+}

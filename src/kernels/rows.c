@@ -1,0 +1,134 @@
+#include "kernels/rows.h"
+
+#include "kernels/cpu.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+
+/*
+ * One body for each function, inlined into a copy for each instruction set. The
+ * compiler vectorises the lane loops; the source stays one.
+ */
+#define BODY static inline __attribute__((always_inline))
+
+BODY float lanes_sum(const float *lane) {
+    float sum[LANES];
+    memcpy(sum, lane, sizeof sum);
+    for (int step = LANES / 2; step > 0; step /= 2)
+        for (int i = 0; i < step; i++)
+            sum[i] += sum[i + step];
+    return sum[0];
+}
+
+BODY float row_sum(const float *x, int width) {
+    float lane[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= width; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += x[i + j];
+    for (; i < width; i++)
+        lane[i % LANES] += x[i];
+    return lanes_sum(lane);
+}
+
+/* Sum of (x - shift)^2. */
+BODY float row_squares(const float *x, int width, float shift) {
+    float lane[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= width; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += (x[i + j] - shift) * (x[i + j] - shift);
+    for (; i < width; i++)
+        lane[i % LANES] += (x[i] - shift) * (x[i] - shift);
+    return lanes_sum(lane);
+}
+
+BODY void layer_norm_body(const float *x, const float *weight, const float *bias, int width,
+                          float epsilon, float *y) {
+    float mean = row_sum(x, width) / (float)width;
+    float scale = 1.0f / sqrtf(row_squares(x, width, mean) / (float)width + epsilon);
+    for (int i = 0; i < width; i++)
+        y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
+
+BODY void rms_norm_body(const float *x, const float *weight, int width, float epsilon, float *y) {
+    float scale = 1.0f / sqrtf(row_squares(x, width, 0.0f) / (float)width + epsilon);
+    for (int i = 0; i < width; i++)
+        y[i] = x[i] * scale * weight[i];
+}
+
+/*
+ * exp(x) for x <= 0, within 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a Taylor
+ * polynomial for e^r, and n added to the exponent. Below -87 the result is 0.
+ */
+BODY float exp_negative(float x) {
+    const float round_bias = 0x1.8p23f; /* adding it rounds to an integer in the low bits */
+    float shifted = x * 0x1.715476p+0f + round_bias;
+    float n = shifted - round_bias;
+    float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f; /* ln 2 in two parts */
+    float p = 0x1.6c16c2p-10f;                                  /* 1/720 */
+    p = p * r + 0x1.111112p-7f;                                 /* 1/120 */
+    p = p * r + 0x1.555556p-5f;
+    p = p * r + 0x1.555556p-3f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    uint32_t bits, exponent;
+    memcpy(&exponent, &shifted, sizeof exponent);
+    memcpy(&bits, &p, sizeof bits);
+    bits += exponent << 23;
+    memcpy(&p, &bits, sizeof p);
+    return x < -87.0f ? 0.0f : p;
+}
+
+BODY void softmax_body(float *x, int width) {
+    float top[LANES];
+    float max = x[0];
+    int i = 0;
+    for (int j = 0; j < LANES; j++)
+        top[j] = x[0];
+    for (; i + LANES <= width; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+    for (; i < width; i++)
+        top[0] = x[i] > top[0] ? x[i] : top[0];
+    for (int j = 0; j < LANES; j++)
+        max = top[j] > max ? top[j] : max;
+
+    /* The comparisons above pass over NaN; x - max brings it back. */
+    float poison = 0.0f * row_sum(x, width);
+    for (i = 0; i < width; i++)
+        x[i] = exp_negative(x[i] - max);
+    float scale = 1.0f / (row_sum(x, width) + poison);
+    for (i = 0; i < width; i++)
+        x[i] *= scale;
+}
+
+#if defined(__x86_64__)
+#define AVX2_COPY __attribute__((target("avx2")))
+#define AVX512_COPY __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#define COPIES(name, parameters, arguments)                                                        \
+    AVX512_COPY static void name##_avx512 parameters { name##_body arguments; }                    \
+    AVX2_COPY static void name##_avx2 parameters { name##_body arguments; }                        \
+    void name parameters {                                                                         \
+        if (cpu_level() >= CPU_AVX512)                                                             \
+            name##_avx512 arguments;                                                               \
+        else if (cpu_level() >= CPU_AVX2)                                                          \
+            name##_avx2 arguments;                                                                 \
+        else                                                                                       \
+            name##_body arguments;                                                                 \
+    }
+#else
+#define COPIES(name, parameters, arguments)                                                        \
+    void name parameters { name##_body arguments; }
+#endif
+
+COPIES(layer_norm,
+       (const float *x, const float *weight, const float *bias, int width, float epsilon, float *y),
+       (x, weight, bias, width, epsilon, y))
+COPIES(rms_norm, (const float *x, const float *weight, int width, float epsilon, float *y),
+       (x, weight, width, epsilon, y))
+COPIES(softmax, (float *x, int width), (x, width))

@@ -1,0 +1,20 @@
+/*
+ * rows.h - what happens to one row of activations: norms and softmax, all in f32.
+ *
+ * Plain C, compiled for several instruction sets. Sums run over 16 lanes in a
+ * fixed order and nothing is contracted, so every level gives the same bits.
+ */
+#ifndef OCR_ROWS_H
+#define OCR_ROWS_H
+
+/* y = (x - mean) / sqrt(variance + epsilon) * weight + bias; biased variance. All [width]; y may be x. */
+void layer_norm(const float *x, const float *weight, const float *bias, int width, float epsilon,
+                float *y);
+
+/* y = x / sqrt(mean(x^2) + epsilon) * weight. All [width]; y may be x. */
+void rms_norm(const float *x, const float *weight, int width, float epsilon, float *y);
+
+/* In place; a row that holds NaN or +infinity becomes NaN. x: [width], width >= 1 */
+void softmax(float *x, int width);
+
+#endif
