@@ -1,0 +1,58 @@
+# Builds and installs the extension with PostgreSQL's own rules (PGXS). The
+# Makefile beside it is the front; see there for the targets.
+
+PG_CONFIG ?= pg_config
+
+EXTENSION = deepseek_ocr
+MODULE_big = deepseek_ocr
+PGFILEDESC = "deepseek_ocr - DeepSeek-OCR inside the database"
+DATA = $(wildcard sql/deepseek_ocr--*.sql)
+
+ENGINE_DIR := src
+include src/engine.mk
+
+PG_OBJS := $(patsubst %.c,%.o,$(wildcard src/pg/*.c))
+ENGINE_OBJS := $(patsubst %.c,src/%.o,$(ENGINE_SRCS))
+OBJS = $(PG_OBJS) $(ENGINE_OBJS)
+
+# Only what exports.map lists is seen by the server; a symbol of the engine can
+# neither clash with another library's nor be replaced by it.
+EXPORTS = src/pg/exports.map
+SHLIB_LINK = $(ENGINE_LIBS) -Wl,--version-script=$(EXPORTS)
+
+# PostgreSQL's flags forbid what C11 allows.
+PG_CFLAGS = -Wno-declaration-after-statement -MMD -MP
+PG_CPPFLAGS = -Isrc
+
+EXTRA_CLEAN = $(OBJS:.o=.d) build
+
+# Inlining into query plans has nothing to gain here, and clang is not needed.
+override with_llvm = no
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(ENGINE_OBJS): override CFLAGS += $(ENGINE_CFLAGS)
+$(PG_OBJS): override CFLAGS += -std=gnu11 -Wshadow
+$(shlib): $(EXPORTS)
+
+-include $(OBJS:.o=.d)
+
+# The default model, next to the extension's control file.
+MODELS = $(DESTDIR)$(datadir)/extension/deepseek_ocr/models
+MODEL_FILES = $(addprefix model/default/,config.json model.safetensors processor_config.json tokenizer.json)
+
+install: install-model
+uninstall: uninstall-model
+
+.PHONY: install-model uninstall-model
+install-model:
+	$(MKDIR_P) '$(MODELS)/default'
+	for file in $(MODEL_FILES); do \
+		to='$(MODELS)/default'/$$(basename $$file); \
+		cmp -s $$file "$$to" || { $(INSTALL_DATA) $$file "$$to.new" && mv "$$to.new" "$$to"; } || exit 1; \
+	done
+
+uninstall-model:
+	rm -rf '$(MODELS)/default'
+	-rmdir '$(MODELS)' '$(dir $(MODELS))' 2>/dev/null

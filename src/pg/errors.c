@@ -1,0 +1,63 @@
+#include "postgres.h"
+#include "pg/compat.h"
+
+#include "pg/encoding.h"
+#include "pg/errors.h"
+#include "pg/model_folder.h"
+#include "pg/settings.h"
+
+#define OC(a, b, c) MAKE_SQLSTATE('O', 'C', a, b, c)
+
+typedef struct ErrorClass {
+    int sqlstate;
+    const char *hint; /* or NULL */
+} ErrorClass;
+
+static const ErrorClass classes[] = {
+    [OCR_INTERRUPTED] = {ERRCODE_QUERY_CANCELED, NULL},
+    [OCR_OUT_OF_MEMORY] = {ERRCODE_OUT_OF_MEMORY, NULL},
+    [OCR_SYSTEM] = {ERRCODE_SYSTEM_ERROR, NULL},
+    [OCR_IMAGE_EMPTY] = {OC('0', '0', '1'), NULL},
+    [OCR_IMAGE_FORMAT] = {OC('0', '0', '2'), "Images are read from JPEG and PNG files."},
+    [OCR_IMAGE_UNSUPPORTED] = {OC('0', '0', '3'), NULL},
+    [OCR_IMAGE_DAMAGED] = {OC('0', '0', '4'), NULL},
+    [OCR_IMAGE_TOO_LARGE] = {OC('0', '0', '5'),
+                             "See the settings deepseek_ocr.max_image_pixels and "
+                             "deepseek_ocr.max_session_memory."},
+    [OCR_IMAGE_ASPECT] = {OC('0', '0', '6'), NULL},
+    [OCR_PROMPT] = {OC('0', '0', '7'), NULL},
+    [OCR_CONTEXT] = {OC('0', '0', '8'),
+                     "Take a shorter prompt or a mode with fewer vision tokens."},
+    [OCR_MODEL_MISSING] = {ERRCODE_UNDEFINED_FILE, "ocr_models() lists the models there are."},
+    [OCR_MODEL_UNREADABLE] = {ERRCODE_IO_ERROR, NULL},
+    [OCR_MODEL_CONFIG] = {OC('1', '0', '1'), NULL},
+    [OCR_MODEL_FORMAT] = {OC('1', '0', '2'), NULL},
+    [OCR_MODEL_TENSOR] = {OC('1', '0', '3'), NULL},
+    [OCR_MODEL_TOKENIZER] = {OC('1', '0', '4'), NULL},
+    [OCR_MODEL_NOT_FINITE] = {OC('1', '0', '5'), NULL},
+};
+
+bool error_is_of_page(OcrCode code) {
+    return code >= OCR_IMAGE_EMPTY && code <= OCR_CONTEXT;
+}
+
+static bool error_is_of_model(OcrCode code) {
+    return code >= OCR_MODEL_MISSING;
+}
+
+int error_sqlstate(OcrCode code) {
+    return classes[code].sqlstate;
+}
+
+void error_raise(const OcrError *err) {
+    const ErrorClass *class = &classes[err->code];
+    const char *message = message_from_utf8(err->message);
+
+    if (err->code == OCR_INTERRUPTED)
+        CHECK_FOR_INTERRUPTS();
+    ereport(ERROR, (errcode(class->sqlstate),
+                    error_is_of_model(err->code)
+                        ? errmsg("model \"%s\": %s", model_shown_name(setting_model), message)
+                        : errmsg("%s", message),
+                    class->hint ? errhint("%s", class->hint) : 0));
+}

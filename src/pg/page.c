@@ -1,0 +1,131 @@
+#include "postgres.h"
+#include "pg/compat.h"
+
+#include "utils/memutils.h"
+
+#include "pg/errors.h"
+#include "pg/model_cache.h"
+#include "pg/page.h"
+#include "pg/settings.h"
+#include "pg/threads.h"
+
+/* A page on its way into a session. */
+typedef struct PageRequest {
+    OcrImageInfo image;
+    OcrRequest request;
+    OcrPlan plan;
+} PageRequest;
+
+static OcrCode prepare(const PageInput *input, const OcrModel *model, PageRequest *out,
+                       OcrError *err) {
+    OcrCode code = ocr_image_probe(input->file, setting_max_image_pixels, &out->image, err);
+
+    if (code != OCR_OK)
+        return code;
+    out->request = (OcrRequest){
+        .mode = input->mode, .prompt = input->prompt, .encode_only = input->encode_only};
+    settings_apply(model, &out->request);
+    return ocr_plan_page(model, &out->image, &out->request, &out->plan, err);
+}
+
+/* The session's block and the decoder's scratch are alive together, so the limit is on their sum.
+ */
+static OcrCode check_memory(size_t session_bytes, size_t start_bytes, OcrError *err) {
+    size_t limit = (size_t)setting_max_session_memory * 1024;
+
+    if (session_bytes <= limit && start_bytes <= limit - session_bytes)
+        return OCR_OK;
+    return ocr_fail(err, OCR_IMAGE_TOO_LARGE,
+                    "reading the page takes %zu MB of memory, more than the allowed %zu MB",
+                    (session_bytes >> 20) + (start_bytes >> 20) + 1, limit >> 20);
+}
+
+static OcrCode start(const PageInput *input, const OcrModel *model, PageResult *result,
+                     OcrError *err) {
+    PageRequest asked;
+    OcrLimits limits = {.slots = 1, .threads = threads_wanted(), .compute = setting_compute};
+    size_t session_bytes, start_bytes;
+    void *block, *scratch;
+    OcrCode code = prepare(input, model, &asked, err);
+
+    if (code != OCR_OK)
+        return code;
+    ocr_limits_add(&limits, &asked.plan, &asked.request);
+    session_bytes = ocr_session_bytes(model, &limits);
+    start_bytes = ocr_start_bytes(&asked.image, &asked.plan);
+    code = check_memory(session_bytes, start_bytes, err);
+    if (code != OCR_OK)
+        return code;
+
+    block = MemoryContextAllocHuge(result->context, session_bytes);
+    result->session = ocr_session_create(model, &limits, threads_pool(limits.threads), block);
+    scratch = MemoryContextAllocHuge(result->context, start_bytes);
+    code = ocr_session_start(result->session, 0, input->file, &asked.image, &asked.request,
+                             &asked.plan, scratch, err);
+    pfree(scratch);
+    return code;
+}
+
+static OcrCode run(OcrSession *session, OcrError *err) {
+    for (;;) {
+        switch (ocr_session_step(session, err)) {
+        case OCR_STEP_MORE:
+            CHECK_FOR_INTERRUPTS();
+            break;
+        case OCR_STEP_DONE:
+            return OCR_OK;
+        case OCR_STEP_FAILED:
+            return err->code;
+        }
+    }
+}
+
+/* Lets the faults of a page pass, raises the others. */
+static OcrCode page_faults_only(OcrCode code, const OcrError *err) {
+    if (code != OCR_OK && !error_is_of_page(code))
+        error_raise(err);
+    return code;
+}
+
+OcrCode page_read(const PageInput *input, PageResult *result, OcrError *err) {
+    const OcrModel *model = model_cache_get();
+    OcrModelInfo info;
+    OcrCode code;
+
+    result->context =
+        AllocSetContextCreate(CurrentMemoryContext, "deepseek_ocr page", ALLOCSET_SMALL_SIZES);
+    code = start(input, model, result, err);
+    if (code == OCR_OK)
+        code = run(result->session, err);
+    if (page_faults_only(code, err) != OCR_OK) {
+        page_free(result);
+        return code;
+    }
+    ocr_session_page(result->session, 0, &result->page);
+    ocr_model_info(model, &info);
+    result->hidden = info.hidden;
+    return OCR_OK;
+}
+
+void page_free(PageResult *result) {
+    MemoryContextDelete(result->context);
+}
+
+char *page_text(const PageResult *result, size_t *length) {
+    char *utf8;
+
+    *length = ocr_session_text(result->session, 0, NULL, 0);
+    utf8 = palloc_extended(*length + 1, MCXT_ALLOC_HUGE);
+    ocr_session_text(result->session, 0, utf8, *length);
+    utf8[*length] = '\0';
+    return utf8;
+}
+
+OcrCode page_plan(const PageInput *input, OcrPlan *plan, OcrError *err) {
+    PageRequest asked;
+    OcrCode code = page_faults_only(prepare(input, model_cache_get(), &asked, err), err);
+
+    if (code == OCR_OK)
+        *plan = asked.plan;
+    return code;
+}

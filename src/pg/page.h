@@ -1,0 +1,39 @@
+/*
+ * page.h - one page through the engine, from bytes to its result.
+ */
+#ifndef PG_PAGE_H
+#define PG_PAGE_H
+
+#include "engine.h"
+
+/* What is asked for: the SQL arguments. */
+typedef struct PageInput {
+    OcrBytes file;
+    OcrMode mode;
+    const char *prompt; /* UTF-8; NULL: the default */
+    bool encode_only;   /* stop after the vision tokens */
+} PageInput;
+
+/* What came out; valid until page_free, or until the calling memory context is reset. */
+typedef struct PageResult {
+    MemoryContext context; /* "deepseek_ocr page", holds the session's block */
+    OcrSession *session;
+    OcrPage page;
+    int hidden; /* width of a row of page.vision */
+} PageResult;
+
+/*
+ * Read a page. A fault of the page itself (error_is_of_page) is returned, with
+ * *err filled and nothing to free; whatever else goes wrong is raised: cancel,
+ * memory, settings, the model.
+ */
+OcrCode page_read(const PageInput *input, PageResult *result, OcrError *err);
+void page_free(PageResult *result);
+
+/* The text of a page that was read, in UTF-8, palloc'ed. */
+char *page_text(const PageResult *result, size_t *length);
+
+/* Views and vision tokens from the image's headers alone. Errors as page_read. */
+OcrCode page_plan(const PageInput *input, OcrPlan *plan, OcrError *err);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * settings.h - the extension's settings, deepseek_ocr.*
+ *
+ * ocr() is declared IMMUTABLE: stored results must not depend on who asks.
+ * Therefore each setting that can change a result, and each limit that protects
+ * the server, can be set by superusers alone (or by those whom they GRANT it
+ * to); only deepseek_ocr.threads is everyone's, since the number of threads
+ * changes no result.
+ */
+#ifndef PG_SETTINGS_H
+#define PG_SETTINGS_H
+
+#include "engine.h"
+
+#define SETTING_MAX_THREADS 256
+
+extern char *setting_model;
+extern int setting_threads; /* 0: one for each core */
+extern int setting_max_image_pixels;
+extern int setting_max_session_memory; /* kB */
+extern int setting_compute;            /* OcrCompute */
+
+/* Define them all; once, from _PG_init. */
+void settings_define(void);
+
+/*
+ * The part of a request that comes from settings: how long a text may get and
+ * what is banned from being repeated. The whitelist's ids are palloc'ed.
+ */
+void settings_apply(const OcrModel *model, OcrRequest *request);
+
+#endif
