@@ -1,0 +1,67 @@
+#include "kernels/cpu.h"
+
+#include <stdatomic.h>
+
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#define XFEATURE_XTILEDATA 18
+
+/* Linux gives tile registers only to processes that ask, once for all their threads. */
+static bool tiles_granted(void) {
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+/* __builtin_cpu_supports also asks whether the system saves the registers. */
+static CpuLevel detect(void) {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("f16c"))
+        return CPU_PORTABLE;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+        return CPU_AVX2;
+    if (!__builtin_cpu_supports("avx512bf16"))
+        return CPU_AVX512;
+    if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16") ||
+        !tiles_granted())
+        return CPU_AVX512_BF16;
+    return CPU_AMX_BF16;
+}
+#else
+static CpuLevel detect(void) { return CPU_PORTABLE; }
+#endif
+
+#define UNKNOWN (-1)
+
+static atomic_int best = UNKNOWN;
+static atomic_int limit = CPU_AMX_BF16;
+
+CpuLevel cpu_best_level(void) {
+    int level = atomic_load_explicit(&best, memory_order_relaxed);
+    if (level == UNKNOWN) {
+        level = detect();
+        atomic_store_explicit(&best, level, memory_order_relaxed);
+    }
+    return (CpuLevel)level;
+}
+
+CpuLevel cpu_level(void) {
+    CpuLevel most = (CpuLevel)atomic_load_explicit(&limit, memory_order_relaxed);
+    CpuLevel level = cpu_best_level();
+    return level < most ? level : most;
+}
+
+void cpu_force_level(CpuLevel level) {
+    atomic_store_explicit(&limit, (int)level, memory_order_relaxed);
+}
+
+const char *cpu_level_name(CpuLevel level) {
+    static const char *const names[CPU_LEVELS] = {
+        [CPU_PORTABLE] = "portable",       [CPU_AVX2] = "avx2",         [CPU_AVX512] = "avx512",
+        [CPU_AVX512_BF16] = "avx512_bf16", [CPU_AMX_BF16] = "amx_bf16",
+    };
+    return names[level];
+}
