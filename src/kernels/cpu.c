@@ -31,7 +31,9 @@ static CpuLevel detect(void) {
     return CPU_AMX_BF16;
 }
 #else
-static CpuLevel detect(void) { return CPU_PORTABLE; }
+static CpuLevel detect(void) {
+    return CPU_PORTABLE;
+}
 #endif
 
 #define UNKNOWN (-1)

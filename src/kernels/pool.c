@@ -50,10 +50,10 @@ struct OcrPool {
     void *context;
     int chunks;
 
-    alignas(CACHE_LINE) atomic_int waiting;    /* below 0 when several find it empty at once */
+    alignas(CACHE_LINE) atomic_int waiting; /* below 0 when several find it empty at once */
     alignas(CACHE_LINE) atomic_int unfinished;
-    alignas(CACHE_LINE) atomic_int sleepers;   /* workers in work_arrived */
-    atomic_bool caller_sleeps;                 /* in work_done */
+    alignas(CACHE_LINE) atomic_int sleepers; /* workers in work_arrived */
+    atomic_bool caller_sleeps;               /* in work_done */
     atomic_bool stop;
 
     pthread_mutex_t lock; /* held to sleep and to wake, never while working */
@@ -81,7 +81,9 @@ static bool work_waits(OcrPool *pool) {
     return atomic_load(&pool->waiting) > 0 || atomic_load(&pool->stop);
 }
 
-static bool work_ended(OcrPool *pool) { return atomic_load(&pool->unfinished) == 0; }
+static bool work_ended(OcrPool *pool) {
+    return atomic_load(&pool->unfinished) == 0;
+}
 
 /* Look for the condition for SPIN_NS; false if it did not come true. */
 static bool spin_for(OcrPool *pool, bool (*condition)(OcrPool *)) {
@@ -182,7 +184,9 @@ void pool_run(OcrPool *pool, int chunks, PoolTask task, void *context) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-int pool_threads(const OcrPool *pool) { return pool->threads; }
+int pool_threads(const OcrPool *pool) {
+    return pool->threads;
+}
 
 static OcrCode start_worker(OcrPool *pool, int thread, OcrError *err) {
     Worker *worker = &pool->workers[thread - 1];
