@@ -69,13 +69,13 @@ void ocr_model_close(OcrModel *model); /* unmaps the weights; NULL is allowed */
 
 typedef struct OcrModelInfo {
     int64_t parameters;
-    int64_t weight_bytes;      /* of the mapped files */
-    int64_t table_bytes;       /* private to this process */
-    int context;               /* positions the model was made for */
-    int hidden;                /* width of a vision token */
-    int vocabulary;            /* ids 0..vocabulary-1 */
+    int64_t weight_bytes; /* of the mapped files */
+    int64_t table_bytes;  /* private to this process */
+    int context;          /* positions the model was made for */
+    int hidden;           /* width of a vision token */
+    int vocabulary;       /* ids 0..vocabulary-1 */
     int recommended_ngram_size;
-    const char *weight_type;   /* "bf16", "f16", "f32": that of the decoder's matrices */
+    const char *weight_type; /* "bf16", "f16", "f32": that of the decoder's matrices */
 } OcrModelInfo;
 
 void ocr_model_info(const OcrModel *model, OcrModelInfo *info);
@@ -93,25 +93,25 @@ OcrCode ocr_image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, O
 
 typedef struct OcrRequest {
     OcrMode mode;
-    const char *prompt; /* UTF-8, NUL-terminated; NULL: OCR_DEFAULT_PROMPT.
-                           "<image>\n" is put in front where <image> is missing. */
-    int max_tokens;     /* 0: as many as the context holds */
-    bool encode_only;   /* stop after the vision tokens */
-    int ngram_size;     /* -1: the model's recommendation; 0: no ban */
-    int ngram_window;   /* ids, 0: the whole sequence with the prompt */
+    const char *prompt;   /* UTF-8, NUL-terminated; NULL: OCR_DEFAULT_PROMPT.
+                             "<image>\n" is put in front where <image> is missing. */
+    int max_tokens;       /* 0: as many as the context holds */
+    bool encode_only;     /* stop after the vision tokens */
+    int ngram_size;       /* -1: the model's recommendation; 0: no ban */
+    int ngram_window;     /* ids, 0: the whole sequence with the prompt */
     const int *whitelist; /* [whitelist_count] ids never banned; must outlive the page */
     int whitelist_count;
 } OcrRequest;
 
 typedef struct OcrPlan {
-    OcrMode mode;           /* never OCR_MODE_AUTO */
-    int global_size;        /* side of the global view, pixels */
-    int tile_size;          /* side of a tile, pixels */
-    int columns, rows;      /* grid of tiles; 1 x 1: none */
-    int vision_tokens;      /* as the paper counts them */
-    int image_slots;        /* positions the picture takes, newlines included */
-    int prompt_positions;   /* BOS, picture and prompt */
-    int max_tokens;         /* that may follow */
+    OcrMode mode;         /* never OCR_MODE_AUTO */
+    int global_size;      /* side of the global view, pixels */
+    int tile_size;        /* side of a tile, pixels */
+    int columns, rows;    /* grid of tiles; 1 x 1: none */
+    int vision_tokens;    /* as the paper counts them */
+    int image_slots;      /* positions the picture takes, newlines included */
+    int prompt_positions; /* BOS, picture and prompt */
+    int max_tokens;       /* that may follow */
 } OcrPlan;
 
 OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const OcrRequest *request,
@@ -125,11 +125,11 @@ typedef enum OcrCompute { OCR_COMPUTE_AUTO, OCR_COMPUTE_F32 } OcrCompute;
 /* The largest page that a session can hold, in each of its slots. Start from {0}. */
 typedef struct OcrLimits {
     int slots;
-    int view_size;    /* pixels */
-    int view_bytes;   /* of all views of one page */
+    int view_size;  /* pixels */
+    int view_bytes; /* of all views of one page */
     int image_slots;
-    int positions;    /* prompt and text; 0 for sessions that only encode */
-    int threads;      /* of the pool that will be used */
+    int positions; /* prompt and text; 0 for sessions that only encode */
+    int threads;   /* of the pool that will be used */
     OcrCompute compute;
 } OcrLimits;
 
@@ -168,10 +168,10 @@ bool ocr_session_finished(const OcrSession *session, int slot);
 typedef struct OcrPage {
     OcrPlan plan;
     OcrFinish finish;
-    int tokens;             /* generated, end mark excluded */
-    const int *ids;         /* [tokens] */
-    double confidence;      /* geometric mean of the tokens' probabilities, 1 if there are none */
-    const float *vision;    /* [plan.image_slots][hidden], the decoder's input */
+    int tokens;          /* generated, end mark excluded */
+    const int *ids;      /* [tokens] */
+    double confidence;   /* geometric mean of the tokens' probabilities, 1 if there are none */
+    const float *vision; /* [plan.image_slots][hidden], the decoder's input */
     double image_ms, encode_ms, prefill_ms, decode_ms; /* wall time */
 } OcrPage;
 
@@ -180,9 +180,11 @@ void ocr_session_page(const OcrSession *session, int slot, OcrPage *page);
 
 /*
  * The page's text as valid UTF-8, stripped of white space at both ends; NUL
- * becomes U+FFFD. Returns its length in bytes and writes at most capacity of
- * them, without terminator: call with 0 first, then allocate.
+ * becomes U+FFFD. *length is its length in bytes; at most capacity are written of
+ * them, without terminator: call with 0 first, then allocate. OCR_OUT_OF_MEMORY
+ * if the text cannot be put together.
  */
-size_t ocr_session_text(const OcrSession *session, int slot, char *out, size_t capacity);
+OcrCode ocr_session_text(const OcrSession *session, int slot, char *out, size_t capacity,
+                         size_t *length, OcrError *err);
 
 #endif

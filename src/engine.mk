@@ -18,6 +18,6 @@ ENGINE_INCLUDES := $(shell $(ENGINE_PKG_CONFIG) --cflags $(ENGINE_PACKAGES))
 ENGINE_LIBS := $(ENGINE_BLAS_DIR:%=-Wl,-rpath,%) $(shell $(ENGINE_PKG_CONFIG) --libs $(ENGINE_PACKAGES)) \
 	-pthread -lm
 
-ENGINE_CFLAGS = -std=gnu11 -I$(ENGINE_DIR) $(ENGINE_INCLUDES) -pthread -fvisibility=hidden \
+ENGINE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I$(ENGINE_DIR) $(ENGINE_INCLUDES) -pthread -fvisibility=hidden \
 	-ffp-contract=off -O3 -fno-math-errno -fno-trapping-math \
 	-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla

@@ -146,6 +146,8 @@ static void wake(OcrPool *pool, int workers) {
     pthread_mutex_unlock(&pool->lock);
 }
 
+bool (*pool_watched(const OcrPool *pool))(void) { return pool->watch; }
+
 bool pool_interrupted(OcrPool *pool) {
     if (!pool->interrupted && pool->watch)
         pool->interrupted = pool->watch();

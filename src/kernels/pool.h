@@ -32,6 +32,8 @@ int pool_threads(const OcrPool *pool);
  */
 void pool_watch(OcrPool *pool, bool (*interrupted)(void));
 bool pool_interrupted(OcrPool *pool);
+/* The predicate itself, for work outside a loop; NULL if there is none. */
+bool (*pool_watched(const OcrPool *pool))(void);
 
 /*
  * Run task for chunk 0..chunks-1, in any order, on all threads; returns when

@@ -69,8 +69,8 @@ BODY float exp_negative(float x) {
     float shifted = x * 0x1.715476p+0f + round_bias;
     float n = shifted - round_bias;
     float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f; /* ln 2 in two parts */
-    float p = 0x1.6c16c2p-10f;                                  /* 1/720 */
-    p = p * r + 0x1.111112p-7f;                                 /* 1/120 */
+    float p = 0x1.6c16c2p-10f;                              /* 1/720 */
+    p = p * r + 0x1.111112p-7f;                             /* 1/120 */
     p = p * r + 0x1.555556p-5f;
     p = p * r + 0x1.555556p-3f;
     p = p * r + 0.5f;
@@ -84,51 +84,90 @@ BODY float exp_negative(float x) {
     return x < -87.0f ? 0.0f : p;
 }
 
-BODY void softmax_body(float *x, int width) {
-    float top[LANES];
-    float max = x[0];
+BODY float row_max(const float *x, int width) {
+    float lane[LANES], max = x[0];
     int i = 0;
     for (int j = 0; j < LANES; j++)
-        top[j] = x[0];
+        lane[j] = x[0];
     for (; i + LANES <= width; i += LANES)
         for (int j = 0; j < LANES; j++)
-            top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
     for (; i < width; i++)
-        top[0] = x[i] > top[0] ? x[i] : top[0];
+        lane[0] = x[i] > lane[0] ? x[i] : lane[0];
     for (int j = 0; j < LANES; j++)
-        max = top[j] > max ? top[j] : max;
+        max = lane[j] > max ? lane[j] : max;
+    return max;
+}
 
-    /* The comparisons above pass over NaN; x - max brings it back. */
-    float poison = 0.0f * row_sum(x, width);
-    for (i = 0; i < width; i++)
+/* 0, or NaN if x holds NaN or an infinity: comparisons pass over NaN, products do not. */
+BODY float row_poison(const float *x, int width) {
+    float lane[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= width; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += 0.0f * x[i + j];
+    for (; i < width; i++)
+        lane[0] += 0.0f * x[i];
+    return lanes_sum(lane);
+}
+
+BODY void softmax_body(float *x, int width) {
+    float max = row_max(x, width), poison = row_poison(x, width);
+    for (int i = 0; i < width; i++)
         x[i] = exp_negative(x[i] - max);
     float scale = 1.0f / (row_sum(x, width) + poison);
-    for (i = 0; i < width; i++)
+    for (int i = 0; i < width; i++)
         x[i] *= scale;
+}
+
+BODY float log_sum_exp_body(const float *x, int width) {
+    float max = row_max(x, width), block[512];
+    double sum = row_poison(x, width);
+    for (int first = 0; first < width; first += 512) {
+        int count = width - first < 512 ? width - first : 512;
+        for (int i = 0; i < count; i++)
+            block[i] = exp_negative(x[first + i] - max);
+        sum += row_sum(block, count);
+    }
+    return max + (float)log(sum);
 }
 
 #if defined(__x86_64__)
 #define AVX2_COPY __attribute__((target("avx2")))
-#define AVX512_COPY __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
-#define COPIES(name, parameters, arguments)                                                        \
-    AVX512_COPY static void name##_avx512 parameters { name##_body arguments; }                    \
-    AVX2_COPY static void name##_avx2 parameters { name##_body arguments; }                        \
-    void name parameters {                                                                         \
+#define AVX512_COPY                                                                                \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#define COPIES(type, name, parameters, arguments)                                                  \
+    AVX512_COPY static type name##_avx512 parameters {                                             \
+        return name##_body arguments;                                                              \
+    }                                                                                              \
+    AVX2_COPY static type name##_avx2 parameters {                                                 \
+        return name##_body arguments;                                                              \
+    }                                                                                              \
+    type name parameters {                                                                         \
         if (cpu_level() >= CPU_AVX512)                                                             \
-            name##_avx512 arguments;                                                               \
-        else if (cpu_level() >= CPU_AVX2)                                                          \
-            name##_avx2 arguments;                                                                 \
-        else                                                                                       \
-            name##_body arguments;                                                                 \
+            return name##_avx512 arguments;                                                        \
+        if (cpu_level() >= CPU_AVX2)                                                               \
+            return name##_avx2 arguments;                                                          \
+        return name##_body arguments;                                                              \
     }
 #else
-#define COPIES(name, parameters, arguments)                                                        \
-    void name parameters { name##_body arguments; }
+#define COPIES(type, name, parameters, arguments)                                                  \
+    type name parameters {                                                                         \
+        return name##_body arguments;                                                              \
+    }
 #endif
 
-COPIES(layer_norm,
+COPIES(void, layer_norm,
        (const float *x, const float *weight, const float *bias, int width, float epsilon, float *y),
        (x, weight, bias, width, epsilon, y))
-COPIES(rms_norm, (const float *x, const float *weight, int width, float epsilon, float *y),
+COPIES(void, rms_norm, (const float *x, const float *weight, int width, float epsilon, float *y),
        (x, weight, width, epsilon, y))
-COPIES(softmax, (float *x, int width), (x, width))
+COPIES(void, softmax, (float *x, int width), (x, width))
+COPIES(float, log_sum_exp, (const float *x, int width), (x, width))
+
+bool all_finite(const float *x, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}

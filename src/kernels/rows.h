@@ -7,7 +7,11 @@
 #ifndef OCR_ROWS_H
 #define OCR_ROWS_H
 
-/* y = (x - mean) / sqrt(variance + epsilon) * weight + bias; biased variance. All [width]; y may be x. */
+#include <stdbool.h>
+#include <stddef.h>
+
+/* y = (x - mean) / sqrt(variance + epsilon) * weight + bias; biased variance. All [width]; y may be
+ * x. */
 void layer_norm(const float *x, const float *weight, const float *bias, int width, float epsilon,
                 float *y);
 
@@ -16,5 +20,11 @@ void rms_norm(const float *x, const float *weight, int width, float epsilon, flo
 
 /* In place; a row that holds NaN or +infinity becomes NaN. x: [width], width >= 1 */
 void softmax(float *x, int width);
+
+/* log(sum(exp(x))); not finite if x holds NaN or an infinity. x: [width], width >= 1 */
+float log_sum_exp(const float *x, int width);
+
+/* x: [count] */
+bool all_finite(const float *x, size_t count);
 
 #endif

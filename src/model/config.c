@@ -20,7 +20,8 @@ typedef struct Reader {
     OcrCode code;
 } Reader;
 
-#define REFUSE(reader, ...) ((reader)->code = ocr_fail((reader)->err, OCR_MODEL_CONFIG, __VA_ARGS__))
+#define REFUSE(reader, ...)                                                                        \
+    ((reader)->code = ocr_fail((reader)->err, OCR_MODEL_CONFIG, __VA_ARGS__))
 
 /* JSON null means absent. */
 static const json_t *member(const json_t *object, const char *name) {
@@ -111,8 +112,8 @@ static bool language_bool(Reader *reader, const char *name, bool missing) {
 /* A field that this architecture fixes: absent, or exactly this. */
 static void require_bool(Reader *reader, const char *name, bool missing, bool expected) {
     if (language_bool(reader, name, missing) != expected && !reader->code)
-        REFUSE(reader, "config.json: %s must be present and %s: other models are not supported", name,
-               expected ? "true" : "false");
+        REFUSE(reader, "config.json: %s must be present and %s: other models are not supported",
+               name, expected ? "true" : "false");
 }
 
 static void require_string(Reader *reader, const json_t *value, const char *name,
@@ -142,10 +143,12 @@ static void read_decoder(Reader *reader, DecoderConfig *decoder) {
     decoder->heads = language_integer(reader, "num_attention_heads", -1, 1, 1 << 10);
     decoder->vocabulary = language_integer(reader, "vocab_size", -1, 3, 1 << 24);
     decoder->context = language_integer(reader, "max_position_embeddings", 2048, 1, 1 << 20);
-    decoder->dense_layers = language_integer(reader, "first_k_dense_replace", 0, 0, decoder->layers);
+    decoder->dense_layers =
+        language_integer(reader, "first_k_dense_replace", 0, 0, decoder->layers);
     bool any_dense = decoder->dense_layers > 0;
     bool any_moe = decoder->dense_layers < decoder->layers;
-    decoder->dense_width = language_integer(reader, "intermediate_size", any_dense ? -1 : 1, 1, 1 << 20);
+    decoder->dense_width =
+        language_integer(reader, "intermediate_size", any_dense ? -1 : 1, 1, 1 << 20);
     decoder->experts = language_integer(reader, "n_routed_experts", any_moe ? -1 : 1, 1, 1 << 12);
     decoder->experts_per_token =
         language_integer(reader, "num_experts_per_tok", any_moe ? -1 : 1, 1, decoder->experts);
@@ -160,7 +163,8 @@ static void read_decoder(Reader *reader, DecoderConfig *decoder) {
 
     int kv_heads = language_integer(reader, "num_key_value_heads", decoder->heads, 1, 1 << 10);
     if (!reader->code && kv_heads != decoder->heads)
-        REFUSE(reader, "config.json: num_key_value_heads is %d, but must equal num_attention_heads (%d)",
+        REFUSE(reader,
+               "config.json: num_key_value_heads is %d, but must equal num_attention_heads (%d)",
                kv_heads, decoder->heads);
     if (!reader->code && decoder->hidden % (2 * decoder->heads) != 0)
         REFUSE(reader, "config.json: hidden_size %d does not give %d heads of even width",
@@ -191,7 +195,8 @@ static void read_sam(Reader *reader, const json_t *vision, const json_t *fields,
     if (reader->code)
         return;
     if (sam->patch != 16 || sam->grid < 1)
-        REFUSE(reader, "config.json: sam_vit_b needs patches of 16 pixels and at least one of them");
+        REFUSE(reader,
+               "config.json: sam_vit_b needs patches of 16 pixels and at least one of them");
     if (sam->width % sam->heads != 0)
         REFUSE(reader, "config.json: sam_vit_b.width %d is not a multiple of its %d heads",
                sam->width, sam->heads);
@@ -207,8 +212,8 @@ static void read_sam(Reader *reader, const json_t *vision, const json_t *fields,
     if (json_array_size(channels) != 2)
         REFUSE(reader, "config.json: sam_vit_b.downsample_channels must be two numbers");
     for (int i = 0; i < 2 && !reader->code; i++)
-        sam->channels[i] = check_integer(reader, "downsample_channels", json_array_get(channels, (size_t)i),
-                                         1, 1 << 16);
+        sam->channels[i] = check_integer(reader, "downsample_channels",
+                                         json_array_get(channels, (size_t)i), 1, 1 << 16);
     const json_t *indexes = member(fields, "global_attn_indexes");
     if (!reader->code && !json_is_array(indexes))
         REFUSE(reader, "config.json: sam_vit_b.global_attn_indexes must be an array");
@@ -240,17 +245,19 @@ static void read_vision(Reader *reader, ModelConfig *config) {
         return;
     read_sam(reader, vision, sam, &config->sam);
     read_clip(reader, clip, &config->clip);
-    require_string(reader, json_object_get(projector, "projector_type"), "projector_type", "linear");
+    require_string(reader, json_object_get(projector, "projector_type"), "projector_type",
+                   "linear");
     int input = integer_in(reader, projector, "input_dim", -1, 1 << 17);
     int output = integer_in(reader, projector, "n_embed", -1, 1 << 16);
     if (reader->code)
         return;
     if (config->clip.width != config->sam.channels[1])
-        REFUSE(reader, "config.json: clip-l-14-224.width %d differs from the last downsample channel %d",
+        REFUSE(reader,
+               "config.json: clip-l-14-224.width %d differs from the last downsample channel %d",
                config->clip.width, config->sam.channels[1]);
     else if (input != 2 * config->clip.width || output != config->decoder.hidden)
-        REFUSE(reader, "config.json: projector_config is %d to %d, but the towers need %d to %d", input,
-               output, 2 * config->clip.width, config->decoder.hidden);
+        REFUSE(reader, "config.json: projector_config is %d to %d, but the towers need %d to %d",
+               input, output, 2 * config->clip.width, config->decoder.hidden);
 }
 
 /* "ocr": what a scaled-down model recommends for itself (spec 1.3). */
@@ -273,7 +280,8 @@ static void read_recommendations(Reader *reader, ModelConfig *config) {
         return;
     size_t count = json_array_size(rules);
     if (count < 1 || count > CONFIG_MAX_AUTO_RULES) {
-        REFUSE(reader, "config.json: ocr.auto must be a list of 1 to %d rules", CONFIG_MAX_AUTO_RULES);
+        REFUSE(reader, "config.json: ocr.auto must be a list of 1 to %d rules",
+               CONFIG_MAX_AUTO_RULES);
         return;
     }
     for (size_t i = 0; i < count && !reader->code; i++) {
@@ -283,10 +291,12 @@ static void read_recommendations(Reader *reader, ModelConfig *config) {
         AutoRule *out = &config->auto_rules[i];
         if (json_array_size(rule) != 2 || !name || !ocr_mode_parse(name, &out->mode) ||
             out->mode == OCR_MODE_AUTO) {
-            REFUSE(reader, "config.json: ocr.auto rule %zu is not [largest side or null, mode]", i + 1);
+            REFUSE(reader, "config.json: ocr.auto rule %zu is not [largest side or null, mode]",
+                   i + 1);
             return;
         }
-        out->max_side = json_is_null(side) ? 0 : check_integer(reader, "ocr.auto", side, 1, 1 << 24);
+        out->max_side =
+            json_is_null(side) ? 0 : check_integer(reader, "ocr.auto", side, 1, 1 << 24);
     }
     config->auto_rule_count = (int)count;
 }

@@ -15,9 +15,9 @@
 
 typedef struct SamConfig {
     int layers, width, heads, mlp_width;
-    int patch, grid, window; /* patch in pixels; grid and window in patches */
-    int neck_channels;       /* after the neck's 1x1 convolution */
-    int channels[2];         /* after the two stride-2 convolutions */
+    int patch, grid, window;        /* patch in pixels; grid and window in patches */
+    int neck_channels;              /* after the neck's 1x1 convolution */
+    int channels[2];                /* after the two stride-2 convolutions */
     bool global[CONFIG_MAX_LAYERS]; /* [layers] attention over the whole grid */
 } SamConfig;
 
@@ -28,11 +28,11 @@ typedef struct ClipConfig {
 
 typedef struct DecoderConfig {
     int layers, hidden, heads, vocabulary;
-    int dense_layers;  /* the first ones have a plain MLP of dense_width */
+    int dense_layers; /* the first ones have a plain MLP of dense_width */
     int dense_width;
     int experts, experts_per_token, expert_width;
-    int shared_width;  /* of the shared experts together */
-    int context;       /* positions */
+    int shared_width; /* of the shared experts together */
+    int context;      /* positions */
     float norm_epsilon;
     double rope_theta;
     bool normalise_weights; /* norm_topk_prob */

@@ -29,7 +29,7 @@ static const struct {
 
 /* One shard while its header is read. */
 typedef struct Shard {
-    const char *file; /* name without folder, for messages */
+    const char *file;    /* name without folder, for messages */
     const uint8_t *data; /* the byte after the header */
     uint64_t size;       /* bytes of data */
 } Shard;
@@ -41,8 +41,9 @@ static OcrCode map_file(const char *folder, const char *file, Mapping *map, OcrE
         return ocr_fail(err, OCR_MODEL_MISSING, "the path of \"%s\" is too long", file);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return ocr_fail(err, errno == ENOENT || errno == ENOTDIR ? OCR_MODEL_MISSING : OCR_MODEL_UNREADABLE,
-                        "could not open \"%s\": %s", path, strerror(errno));
+        return ocr_fail(
+            err, errno == ENOENT || errno == ENOTDIR ? OCR_MODEL_MISSING : OCR_MODEL_UNREADABLE,
+            "could not open \"%s\": %s", path, strerror(errno));
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
         close(fd);
         return ocr_fail(err, OCR_MODEL_UNREADABLE, "\"%s\" is not a regular file", path);
@@ -57,7 +58,8 @@ static OcrCode map_file(const char *folder, const char *file, Mapping *map, OcrE
     close(fd);
     if (map->address == MAP_FAILED) {
         *map = (Mapping){NULL, 0};
-        return ocr_fail(err, OCR_MODEL_UNREADABLE, "could not map \"%s\": %s", path, strerror(problem));
+        return ocr_fail(err, OCR_MODEL_UNREADABLE, "could not map \"%s\": %s", path,
+                        strerror(problem));
     }
     return OCR_OK;
 }
@@ -109,7 +111,8 @@ static OcrCode read_tensor(const Shard *shard, const char *name, const json_t *e
         return ocr_fail(err, OCR_MODEL_FORMAT,
                         "%s: tensor %.200s lies outside the file, which may be truncated",
                         shard->file, name);
-    if (__builtin_mul_overflow((uint64_t)out->count, (uint64_t)size, &bytes) || bytes != end - begin)
+    if (__builtin_mul_overflow((uint64_t)out->count, (uint64_t)size, &bytes) ||
+        bytes != end - begin)
         return ocr_fail(err, OCR_MODEL_FORMAT,
                         "%s: tensor %.200s has %llu bytes, which does not match its shape and type",
                         shard->file, name, (unsigned long long)(end - begin));
@@ -133,7 +136,8 @@ static int compare_name(const void *a, const void *b) {
 }
 
 static size_t tensor_bytes(const Tensor *tensor) {
-    static const int sizes[] = {[TENSOR_F32] = 4, [TENSOR_BF16] = 2, [TENSOR_F16] = 2, [TENSOR_I64] = 8};
+    static const int sizes[] = {
+        [TENSOR_F32] = 4, [TENSOR_BF16] = 2, [TENSOR_F16] = 2, [TENSOR_I64] = 8};
     return (size_t)tensor->count * (size_t)sizes[tensor->type];
 }
 
@@ -161,11 +165,12 @@ static OcrCode add_shard(Safetensors *files, const char *folder, const char *fil
     for (int i = 0; i < HEADER_LENGTH_BYTES; i++)
         length |= (uint64_t)bytes[i] << (8 * i);
     if (length > map->size - HEADER_LENGTH_BYTES || length > HEADER_MAX_BYTES)
-        return ocr_fail(err, OCR_MODEL_FORMAT, "%s: the header claims %llu bytes, more than the file can hold",
-                        file, (unsigned long long)length);
+        return ocr_fail(err, OCR_MODEL_FORMAT,
+                        "%s: the header claims %llu bytes, more than the file can hold", file,
+                        (unsigned long long)length);
     json_t *header;
-    code = json_read_bytes(file, (const char *)bytes + HEADER_LENGTH_BYTES, length, OCR_MODEL_FORMAT,
-                           &header, err);
+    code = json_read_bytes(file, (const char *)bytes + HEADER_LENGTH_BYTES, length,
+                           OCR_MODEL_FORMAT, &header, err);
     if (code)
         return code;
     files->headers[files->map_count - 1] = header;
@@ -201,7 +206,8 @@ static OcrCode add_shard(Safetensors *files, const char *folder, const char *fil
 
 /* A shard's name comes from the index and must stay inside the folder. */
 static bool plain_file_name(const char *name) {
-    return name && name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && strlen(name) <= NAME_MAX;
+    return name && name[0] != '\0' && name[0] != '.' && !strchr(name, '/') &&
+           strlen(name) <= NAME_MAX;
 }
 
 static OcrCode add_indexed_shards(Safetensors *files, const char *folder, const json_t *index,
@@ -217,9 +223,11 @@ static OcrCode add_indexed_shards(Safetensors *files, const char *folder, const 
         const char *file = json_string_value(value);
         int i = 0;
         if (!plain_file_name(file))
-            return ocr_fail(err, OCR_MODEL_FORMAT,
-                            INDEX_NAME ": tensor %.150s is mapped to \"%.150s\", which is not a plain file name",
-                            tensor, file ? file : "");
+            return ocr_fail(
+                err, OCR_MODEL_FORMAT,
+                INDEX_NAME
+                ": tensor %.150s is mapped to \"%.150s\", which is not a plain file name",
+                tensor, file ? file : "");
         while (i < files->map_count && strcmp(names[i], file) != 0)
             i++;
         if (i < files->map_count)
@@ -238,8 +246,9 @@ static OcrCode add_indexed_shards(Safetensors *files, const char *folder, const 
             shard++;
         const char *file = json_string_value(json_object_get(weight_map, files->tensors[i].name));
         if (!file || strcmp(file, names[shard]) != 0)
-            return ocr_fail(err, OCR_MODEL_FORMAT, "%.150s holds tensor %.150s, which " INDEX_NAME " %s",
-                            names[shard], files->tensors[i].name,
+            return ocr_fail(err, OCR_MODEL_FORMAT,
+                            "%.150s holds tensor %.150s, which " INDEX_NAME " %s", names[shard],
+                            files->tensors[i].name,
                             file ? "places in another file" : "does not name");
     }
     if ((size_t)files->count == json_object_size(weight_map))

@@ -28,8 +28,8 @@
 typedef enum TensorType { TENSOR_F32, TENSOR_BF16, TENSOR_F16, TENSOR_I64 } TensorType;
 
 typedef struct Tensor {
-    const char *name;  /* owned by the directory */
-    const void *data;  /* in the mapping, aligned to the element's size */
+    const char *name; /* owned by the directory */
+    const void *data; /* in the mapping, aligned to the element's size */
     TensorType type;
     int dims;
     int64_t shape[TENSOR_MAX_DIMS]; /* [dims], last index fastest */

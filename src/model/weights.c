@@ -32,7 +32,8 @@ static void __attribute__((format(printf, 2, 3))) enter(Binder *binder, const ch
 static void shape_text(char *out, size_t size, const int64_t *shape, int dims) {
     size_t used = (size_t)snprintf(out, size, "[");
     for (int i = 0; i < dims && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, i ? ", %lld" : "%lld", (long long)shape[i]);
+        used +=
+            (size_t)snprintf(out + used, size - used, i ? ", %lld" : "%lld", (long long)shape[i]);
     if (used < size)
         snprintf(out + used, size - used, "]");
 }
@@ -53,12 +54,14 @@ static const Tensor *find(Binder *binder, const char *name, int dims, const int6
         char has[100], needs[100];
         shape_text(has, sizeof has, tensor->shape, tensor->dims);
         shape_text(needs, sizeof needs, shape, dims);
-        binder->code = ocr_fail(binder->err, OCR_MODEL_TENSOR,
-                                "tensor %s has the shape %s, but config.json asks for %s", full, has, needs);
+        binder->code =
+            ocr_fail(binder->err, OCR_MODEL_TENSOR,
+                     "tensor %s has the shape %s, but config.json asks for %s", full, has, needs);
         return NULL;
     }
     if (tensor->type == TENSOR_I64) {
-        binder->code = ocr_fail(binder->err, OCR_MODEL_TENSOR, "tensor %s must not be of type I64", full);
+        binder->code =
+            ocr_fail(binder->err, OCR_MODEL_TENSOR, "tensor %s must not be of type I64", full);
         return NULL;
     }
     return tensor;
@@ -74,7 +77,8 @@ static Matrix matrix_of(Binder *binder, const char *name, int dims, const int64_
     if (!tensor)
         return (Matrix){0};
     int64_t rows = dims == 4 && shape[0] == 1 ? shape[1] * shape[2] : shape[0];
-    return (Matrix){tensor->data, weight_type(tensor->type), (int)rows, (int)(tensor->count / rows)};
+    return (Matrix){tensor->data, weight_type(tensor->type), (int)rows,
+                    (int)(tensor->count / rows)};
 }
 
 static Matrix matrix(Binder *binder, const char *name, int rows, int columns) {
@@ -215,7 +219,8 @@ static void bind_decoder_layer(Binder *binder, const DecoderConfig *config, int 
     layer->experts = ARENA_TAKE(binder->arena, Mlp, (size_t)config->experts);
     for (int e = 0; e < config->experts; e++) {
         enter(binder, "model.layers.%d.mlp.experts.%d.", i, e);
-        bind_mlp(binder, hidden, config->expert_width, layer->experts ? &layer->experts[e] : &unkept);
+        bind_mlp(binder, hidden, config->expert_width,
+                 layer->experts ? &layer->experts[e] : &unkept);
     }
     enter(binder, "model.layers.%d.mlp.shared_experts.", i);
     bind_mlp(binder, hidden, config->shared_width, &layer->mlp);
@@ -266,5 +271,6 @@ OcrCode weights_bind(Safetensors *files, const ModelConfig *config, Arena *arena
 void matrix_row(const Matrix *matrix, int row, float *out) {
     size_t offset = (size_t)row * (size_t)matrix->columns;
     size_t size = matrix->type == WEIGHT_F32 ? 4 : 2;
-    convert_to_f32((const char *)matrix->data + offset * size, matrix->type, (size_t)matrix->columns, out);
+    convert_to_f32((const char *)matrix->data + offset * size, matrix->type,
+                   (size_t)matrix->columns, out);
 }

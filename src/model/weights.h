@@ -26,9 +26,9 @@ typedef struct Linear {
 
 typedef struct SamBlock {
     Norm norm1, norm2;
-    Linear qkv;        /* [3 * width][width]: q, k, v, each [head][head_dim] */
-    Linear proj;       /* [width][width] */
-    Linear lin1, lin2; /* [mlp][width], [width][mlp] */
+    Linear qkv;                 /* [3 * width][width]: q, k, v, each [head][head_dim] */
+    Linear proj;                /* [width][width] */
+    Linear lin1, lin2;          /* [mlp][width], [width][mlp] */
     const float *rel_h, *rel_w; /* [rel_length][head_dim] by row and by column distance */
     int rel_length;             /* 2 * window - 1, or 2 * grid - 1 in a global block */
 } SamBlock;
@@ -39,9 +39,9 @@ typedef struct SamWeights {
     SamBlock *blocks; /* [layers] */
     Matrix neck1x1;   /* neck.0: [c][width] */
     Norm neck_norm1;
-    Matrix neck3x3;   /* neck.2: [c][c * 9] */
+    Matrix neck3x3; /* neck.2: [c][c * 9] */
     Norm neck_norm2;
-    Matrix down[2];   /* net_2, net_3: [channels[i]][previous * 9], stride 2 */
+    Matrix down[2]; /* net_2, net_3: [channels[i]][previous * 9], stride 2 */
 } SamWeights;
 
 typedef struct ClipBlock {

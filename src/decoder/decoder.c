@@ -1,0 +1,244 @@
+#include "decoder/decoder.h"
+
+#include "kernels/rows.h"
+
+#include <math.h>
+#include <string.h>
+
+#define TILE 32 /* queries of one head that share a pass over the keys */
+
+static int min_int(int a, int b) {
+    return a < b ? a : b;
+}
+
+void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, int slots, int positions,
+                          Arena *arena) {
+    size_t planes = (size_t)slots * (size_t)config->layers * 2;
+    decoder->config = config;
+    decoder->slots = slots;
+    decoder->positions = positions;
+    decoder->frequencies = ARENA_TAKE(arena, float, (size_t)(config->hidden / config->heads / 2));
+    decoder->cache =
+        arena_take(arena, planes * (size_t)positions, (size_t)config->hidden * sizeof(float));
+}
+
+void decoder_layout(Decoder *decoder, const Weights *weights, Arena *arena) {
+    const DecoderConfig *config = decoder->config;
+    int max_rows = min_int(decoder->positions, DECODER_PROMPT_ROWS);
+    max_rows = max_rows > decoder->slots ? max_rows : decoder->slots;
+    size_t rows = (size_t)max_rows, hidden = (size_t)config->hidden;
+    size_t half = hidden / (size_t)config->heads / 2;
+    decoder->weights = weights;
+    decoder->row = ARENA_TAKE(arena, DecoderRow, rows);
+    decoder->x = ARENA_TAKE(arena, float, rows *hidden);
+    decoder->cosines = ARENA_TAKE(arena, float, rows *half);
+    decoder->sines = ARENA_TAKE(arena, float, rows *half);
+    decoder->normed = ARENA_TAKE(arena, float, rows *hidden);
+    decoder->q = ARENA_TAKE(arena, float, rows *hidden);
+    decoder->k = ARENA_TAKE(arena, float, rows *hidden);
+    decoder->v = ARENA_TAKE(arena, float, rows *hidden);
+    decoder->inner =
+        ARENA_TAKE(arena, float, config->dense_layers > 0 ? rows * (size_t)config->dense_width : 0);
+    moe_layout(&decoder->moe, config, max_rows, arena);
+    decoder->logits = ARENA_TAKE(arena, float, (size_t)decoder->slots *(size_t)config->vocabulary);
+}
+
+size_t decoder_thread_floats(int positions) {
+    return TILE * (size_t)positions;
+}
+
+void decoder_init(Decoder *decoder) {
+    int dim = decoder->config->hidden / decoder->config->heads;
+    for (int i = 0; i < dim / 2; i++)
+        decoder->frequencies[i] = (float)pow(decoder->config->rope_theta, -2.0 * i / dim);
+}
+
+/* ---- batches ---- */
+
+static void fill_rotation(Decoder *decoder) {
+    int half = decoder->config->hidden / decoder->config->heads / 2;
+    for (int r = 0; r < decoder->rows; r++)
+        for (int i = 0; i < half; i++) {
+            /* One f32 product, as in the reference. */
+            float angle = (float)decoder->row[r].position * decoder->frequencies[i];
+            decoder->cosines[(size_t)r * (size_t)half + (size_t)i] = cosf(angle);
+            decoder->sines[(size_t)r * (size_t)half + (size_t)i] = sinf(angle);
+        }
+}
+
+void decoder_begin_stretch(Decoder *decoder, int slot, int first_position, int rows) {
+    decoder->rows = rows;
+    decoder->one_slot = true;
+    for (int r = 0; r < rows; r++)
+        decoder->row[r] = (DecoderRow){slot, first_position + r};
+    fill_rotation(decoder);
+}
+
+void decoder_begin_tokens(Decoder *decoder, const DecoderRow *rows, int count) {
+    decoder->rows = count;
+    decoder->one_slot = false;
+    memcpy(decoder->row, rows, (size_t)count * sizeof *rows);
+    fill_rotation(decoder);
+}
+
+/* ---- attention ---- */
+
+/* Keys (kind 0) or values (kind 1) of one head: [positions][dim]. */
+static float *cached(const Decoder *decoder, int slot, int layer, int kind, int head) {
+    const DecoderConfig *config = decoder->config;
+    size_t plane = ((size_t)slot * (size_t)config->layers + (size_t)layer) * 2 + (size_t)kind;
+    size_t dim = (size_t)(config->hidden / config->heads);
+    return decoder->cache +
+           (plane * (size_t)config->heads + (size_t)head) * (size_t)decoder->positions * dim;
+}
+
+/* Half rotation: the pair (i, i + dim / 2) turns by position * frequency[i]. */
+static void rotate(float *x, const float *cosines, const float *sines, int half) {
+    for (int i = 0; i < half; i++) {
+        float a = x[i], b = x[i + half];
+        x[i] = a * cosines[i] - b * sines[i];
+        x[i + half] = b * cosines[i] + a * sines[i];
+    }
+}
+
+typedef struct LayerTask {
+    Decoder *decoder;
+    const Compute *compute;
+    int layer;
+} LayerTask;
+
+/* Rotate q and k of one row and put k and v into the cache. */
+static void cache_task(void *context, int r, int thread) {
+    const LayerTask *task = context;
+    Decoder *decoder = task->decoder;
+    int heads = decoder->config->heads, dim = decoder->config->hidden / heads, half = dim / 2;
+    const float *cosines = decoder->cosines + (size_t)r * (size_t)half;
+    const float *sines = decoder->sines + (size_t)r * (size_t)half;
+    DecoderRow row = decoder->row[r];
+    (void)thread;
+    for (int head = 0; head < heads; head++) {
+        size_t from = (size_t)r * (size_t)decoder->config->hidden + (size_t)(head * dim);
+        size_t to = (size_t)row.position * (size_t)dim;
+        rotate(decoder->q + from, cosines, sines, half);
+        rotate(decoder->k + from, cosines, sines, half);
+        memcpy(cached(decoder, row.slot, task->layer, 0, head) + to, decoder->k + from,
+               (size_t)dim * sizeof(float));
+        memcpy(cached(decoder, row.slot, task->layer, 1, head) + to, decoder->v + from,
+               (size_t)dim * sizeof(float));
+    }
+}
+
+/*
+ * One head over a tile of rows of one slot; the result replaces q. scratch:
+ * scores [rows][keys].
+ */
+static void attend_tile(const LayerTask *task, int head, int first, int rows, float *scratch) {
+    Decoder *decoder = task->decoder;
+    int hidden = decoder->config->hidden, dim = hidden / decoder->config->heads;
+    int slot = decoder->row[first].slot, keys = decoder->row[first + rows - 1].position + 1;
+    float scale = 1.0f / sqrtf((float)dim);
+    Panel q = {decoder->q + (size_t)first * (size_t)hidden + (size_t)(head * dim), rows, dim,
+               hidden};
+    Panel k = {cached(decoder, slot, task->layer, 0, head), keys, dim, dim};
+    Panel v = {cached(decoder, slot, task->layer, 1, head), keys, dim, dim};
+    Panel scores = {scratch, rows, keys, keys};
+
+    gemm_nt(q, k, scores);
+    for (int r = 0; r < rows; r++) {
+        float *row = scratch + (size_t)r * (size_t)keys;
+        int seen = decoder->row[first + r].position + 1;
+        for (int i = 0; i < seen; i++)
+            row[i] *= scale;
+        softmax(row, seen);
+        memset(row + seen, 0, (size_t)(keys - seen) * sizeof *row);
+    }
+    gemm_nn(scores, v, q);
+}
+
+/* chunk = tile * heads + head; a tile is TILE rows of a stretch, or one token. */
+static void attend_task(void *context, int chunk, int thread) {
+    const LayerTask *task = context;
+    Decoder *decoder = task->decoder;
+    int heads = decoder->config->heads, tile = decoder->one_slot ? TILE : 1;
+    int first = chunk / heads * tile;
+    attend_tile(task, chunk % heads, first, min_int(tile, decoder->rows - first),
+                compute_scratch(task->compute, thread));
+}
+
+/* ---- layers ---- */
+
+static void norm_rows(const float *x, float *y, const Norm *norm, int rows,
+                      const DecoderConfig *config) {
+    for (int r = 0; r < rows; r++)
+        rms_norm(x + (size_t)r * (size_t)config->hidden, norm->weight, config->hidden,
+                 config->norm_epsilon, y + (size_t)r * (size_t)config->hidden);
+}
+
+static void attend(Decoder *decoder, int index, const Compute *compute) {
+    const DecoderLayer *layer = &decoder->weights->layers[index];
+    int rows = decoder->rows, hidden = decoder->config->hidden;
+    int tiles = decoder->one_slot ? (rows + TILE - 1) / TILE : rows;
+    Matmul in = {.x = decoder->normed, .rows = rows, .x_stride = hidden, .y_stride = hidden};
+    Matmul q = in, k = in, v = in;
+    q.w = layer->q, q.y = decoder->q;
+    k.w = layer->k, k.y = decoder->k;
+    v.w = layer->v, v.y = decoder->v;
+    matmul_run((Matmul[]){q, k, v}, 3, compute->precision, compute->pool, compute->matmul_scratch);
+
+    LayerTask task = {decoder, compute, index};
+    pool_run(compute->pool, rows, cache_task, &task);
+    pool_run(compute->pool, tiles * decoder->config->heads, attend_task, &task);
+    compute_matmul(compute, (Matmul){.x = decoder->q,
+                                     .rows = rows,
+                                     .x_stride = hidden,
+                                     .w = layer->o,
+                                     .residual = decoder->x,
+                                     .y = decoder->x,
+                                     .y_stride = hidden});
+}
+
+static void run_mlp(Decoder *decoder, const Mlp *mlp, const Compute *compute) {
+    int hidden = decoder->config->hidden, inner = decoder->config->dense_width;
+    compute_matmul(compute, (Matmul){.x = decoder->normed,
+                                     .rows = decoder->rows,
+                                     .x_stride = hidden,
+                                     .w = mlp->gate,
+                                     .up = mlp->up,
+                                     .activation = ACTIVATION_SWIGLU,
+                                     .y = decoder->inner,
+                                     .y_stride = inner});
+    compute_matmul(compute, (Matmul){.x = decoder->inner,
+                                     .rows = decoder->rows,
+                                     .x_stride = inner,
+                                     .w = mlp->down,
+                                     .residual = decoder->x,
+                                     .y = decoder->x,
+                                     .y_stride = hidden});
+}
+
+void decoder_layer(Decoder *decoder, int index, const Compute *compute) {
+    const DecoderLayer *layer = &decoder->weights->layers[index];
+    int rows = decoder->rows;
+    norm_rows(decoder->x, decoder->normed, &layer->input_norm, rows, decoder->config);
+    attend(decoder, index, compute);
+    norm_rows(decoder->x, decoder->normed, &layer->post_norm, rows, decoder->config);
+    if (layer->experts)
+        moe_run(&decoder->moe, layer, decoder->normed, decoder->x, rows, compute);
+    else
+        run_mlp(decoder, &layer->mlp, compute);
+    if (compute->trace)
+        compute->trace->tensor(compute->trace->context, "layer", index, decoder->row[0].position,
+                               decoder->x, rows, decoder->config->hidden);
+}
+
+void decoder_logits(Decoder *decoder, int count, const Compute *compute) {
+    int hidden = decoder->config->hidden, first = decoder->rows - count;
+    norm_rows(decoder->x + (size_t)first * (size_t)hidden, decoder->normed,
+              &decoder->weights->final_norm, count, decoder->config);
+    compute_matmul(compute, (Matmul){.x = decoder->normed,
+                                     .rows = count,
+                                     .x_stride = hidden,
+                                     .w = decoder->weights->lm_head,
+                                     .y = decoder->logits,
+                                     .y_stride = decoder->config->vocabulary});
+}

@@ -1,0 +1,63 @@
+/*
+ * decoder.h - the language model: a stack of pre-norm layers over a KV cache (spec 5).
+ *
+ * Work comes as a batch of rows, each a position of some slot. A stretch of one
+ * slot's prompt and one new token for each of many slots are the same thing to
+ * every part but attention, which takes the rows of a stretch in tiles.
+ */
+#ifndef OCR_DECODER_H
+#define OCR_DECODER_H
+
+#include "decoder/moe.h"
+
+/* Rows of a prompt that go through the layers together. */
+#define DECODER_PROMPT_ROWS 512
+
+typedef struct DecoderRow {
+    int slot, position;
+} DecoderRow;
+
+typedef struct Decoder {
+    const DecoderConfig *config;
+    const Weights *weights;
+    int slots, positions; /* capacity of the cache */
+    float *cache;         /* [slot][layer][key, value][head][positions][dim] */
+    float *frequencies;   /* [dim / 2] of the rotary embedding */
+    /* The batch in work. */
+    int rows;
+    bool one_slot;   /* rows are consecutive positions of one slot */
+    DecoderRow *row; /* [rows] */
+    float *x;        /* [rows][hidden] residual stream: filled by the caller, then by the layers */
+    float *cosines, *sines; /* [rows][dim / 2] of each row's position */
+    float *normed;          /* [rows][hidden] */
+    float *q, *k, *v;       /* [rows][hidden] */
+    float *inner;           /* [rows][dense_width] */
+    Moe moe;
+    float *logits; /* [slots][vocabulary] */
+} Decoder;
+
+/*
+ * Two layouts: what lives as long as the session, and the buffers of a batch,
+ * which others may use while no batch is in work.
+ */
+void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, int slots, int positions,
+                          Arena *arena);
+void decoder_layout(Decoder *decoder, const Weights *weights, Arena *arena);
+size_t decoder_thread_floats(int positions);
+/* Once the cache's memory is real. */
+void decoder_init(Decoder *decoder);
+
+/*
+ * Begin a batch of rows: consecutive positions of one slot, or one position
+ * each of several slots. The caller then fills decoder->x.
+ */
+void decoder_begin_stretch(Decoder *decoder, int slot, int first_position, int rows);
+void decoder_begin_tokens(Decoder *decoder, const DecoderRow *rows, int count);
+
+/* One layer over the batch; layers in order. */
+void decoder_layer(Decoder *decoder, int layer, const Compute *compute);
+
+/* Logits of the last `count` rows, into decoder->logits[0..count-1]. */
+void decoder_logits(Decoder *decoder, int count, const Compute *compute);
+
+#endif

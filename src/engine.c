@@ -1,0 +1,523 @@
+/*
+ * engine.c - pages in slots, advanced step by step (see engine.h for the door).
+ *
+ *   image file -> views            ocr_session_start
+ *   views -> rows of the sequence  encode_step    one layer over one view
+ *   rows -> KV cache               prefill_step   one layer over a stretch
+ *   ids -> one more id             decode_step    all layers, all live slots
+ *
+ * A slot's page is encoded and prefilled without interruption; decoding then
+ * advances it together with the other live slots. Encoder and decoder never work
+ * at the same time, so their buffers share one region.
+ */
+#include "engine.h"
+
+#include "base/arena.h"
+#include "base/utf8.h"
+#include "decoder/decoder.h"
+#include "decoder/ngram.h"
+#include "kernels/rows.h"
+#include "model/model.h"
+#include "trace.h"
+#include "vision/encoder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define EOS_ID 1
+
+typedef enum SlotState {
+    SLOT_IDLE,
+    SLOT_ENCODE,
+    SLOT_PREFILL,
+    SLOT_DECODE,
+    SLOT_FINISHED
+} SlotState;
+
+typedef struct Slot {
+    SlotState state;
+    bool begun; /* the state's first step has been taken */
+    OcrPlan plan;
+    bool encode_only;
+    NgramRule ngram;
+    uint8_t *views;         /* [limits.view_bytes] */
+    float *rows;            /* [limits.image_slots][hidden] */
+    int *ids;               /* [limits.positions] prompt, then what was generated */
+    int count;              /* ids known */
+    int cached;             /* ids whose keys and values are in the cache */
+    int layer;              /* of the stretch that is being prefilled */
+    int tokens;             /* generated, without EOS */
+    double log_probability; /* sum over all generated ids, EOS included */
+    int scored;             /* how many those are */
+    OcrFinish finish;
+    double image_ms, encode_ms, prefill_ms, decode_ms;
+} Slot;
+
+struct OcrSession {
+    const OcrModel *model;
+    OcrLimits limits;
+    OcrPool *pool;
+    Compute compute;
+    Encoder encoder;
+    Decoder decoder;
+    Slot *slots;       /* [limits.slots] */
+    DecoderRow *batch; /* [limits.slots] the rows of a decode step */
+    bool is_void;      /* a step failed or was interrupted */
+};
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+/* ---- threads, model, image: the door to the layers below ---- */
+
+OcrCode ocr_pool_create(int threads, OcrPool **out, OcrError *err) {
+    return pool_create(threads, out, err);
+}
+
+void ocr_pool_destroy(OcrPool *pool) {
+    pool_destroy(pool);
+}
+
+void ocr_pool_watch(OcrPool *pool, bool (*interrupted)(void)) {
+    pool_watch(pool, interrupted);
+}
+
+OcrCode ocr_model_open(const char *folder, OcrAllocator allocator, OcrModel **out, OcrError *err) {
+    return model_open(folder, allocator.allocate, allocator.owner, out, err);
+}
+
+void ocr_model_close(OcrModel *model) {
+    model_close(model);
+}
+
+void ocr_model_info(const OcrModel *model, OcrModelInfo *info) {
+    static const char *const type_names[] = {
+        [WEIGHT_F32] = "f32", [WEIGHT_BF16] = "bf16", [WEIGHT_F16] = "f16"};
+    memset(info, 0, sizeof *info);
+    info->parameters = model->parameters;
+    for (int i = 0; i < model->map_count; i++)
+        info->weight_bytes += (int64_t)model->maps[i].size;
+    info->table_bytes = (int64_t)model->table_bytes;
+    info->context = model->config.decoder.context;
+    info->hidden = model->config.decoder.hidden;
+    info->vocabulary = model->config.decoder.vocabulary;
+    info->recommended_ngram_size = model->config.ngram_size;
+    info->weight_type = type_names[model->weights.layers[0].q.type];
+}
+
+int ocr_model_find_token(const OcrModel *model, const char *text, size_t length) {
+    return tokenizer_find(model->tokenizer, text, length);
+}
+
+OcrCode ocr_image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err) {
+    return image_probe(file, max_pixels, info, err);
+}
+
+/* ---- plans ---- */
+
+static const char *prompt_of(const OcrRequest *request) {
+    return request->prompt ? request->prompt : OCR_DEFAULT_PROMPT;
+}
+
+static ViewPlan view_plan(const OcrPlan *plan) {
+    return (ViewPlan){plan->mode, plan->global_size, plan->tile_size, plan->columns, plan->rows};
+}
+
+OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const OcrRequest *request,
+                      OcrPlan *plan, OcrError *err) {
+    int context = model->config.decoder.context;
+    OcrMode mode = request->mode;
+    ViewPlan views;
+    if (mode == OCR_MODE_AUTO)
+        mode = config_auto_mode(&model->config, image->width, image->height);
+    OcrCode code = views_plan(mode, image->width, image->height, &views, err);
+    if (code)
+        return code;
+    *plan = (OcrPlan){.mode = views.mode,
+                      .global_size = views.global_size,
+                      .tile_size = views.tile_size,
+                      .columns = views.columns,
+                      .rows = views.rows,
+                      .vision_tokens = views_token_count(&views),
+                      .image_slots = views_slot_count(&views)};
+    code = model_prompt(model, prompt_of(request), plan->image_slots, NULL, 0,
+                        &plan->prompt_positions, err);
+    if (code)
+        return code;
+    if (plan->prompt_positions >= context && !request->encode_only)
+        return ocr_fail(err, OCR_CONTEXT,
+                        "the picture and the prompt take %d positions, but the model has only %d",
+                        plan->prompt_positions, context);
+    plan->max_tokens = context - plan->prompt_positions;
+    if (request->max_tokens > 0 && request->max_tokens < plan->max_tokens)
+        plan->max_tokens = request->max_tokens;
+    return OCR_OK;
+}
+
+/* ---- sessions: memory ---- */
+
+static int max_int(int a, int b) {
+    return a > b ? a : b;
+}
+
+void ocr_limits_add(OcrLimits *limits, const OcrPlan *plan, const OcrRequest *request) {
+    ViewPlan views = view_plan(plan);
+    int largest =
+        view_tiles(&views) ? max_int(plan->global_size, plan->tile_size) : plan->global_size;
+    limits->view_size = max_int(limits->view_size, largest);
+    limits->view_bytes = max_int(limits->view_bytes, (int)views_bytes(&views));
+    limits->image_slots = max_int(limits->image_slots, plan->image_slots);
+    if (!request->encode_only)
+        limits->positions = max_int(limits->positions, plan->prompt_positions + plan->max_tokens);
+}
+
+/* The session in its block; measuring if the arena has no memory. */
+static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena *arena) {
+    OcrSession unkept;
+    OcrSession *place = ARENA_TAKE(arena, OcrSession, 1), *session = place ? place : &unkept;
+    const ModelConfig *config = &model->config;
+    size_t slots = (size_t)limits->slots, threads = (size_t)limits->threads;
+    memset(session, 0, sizeof *session);
+    session->model = model;
+    session->limits = *limits;
+    session->slots = ARENA_TAKE(arena, Slot, slots);
+    session->batch = ARENA_TAKE(arena, DecoderRow, slots);
+    for (size_t i = 0; i < slots; i++) {
+        Slot slot = {0};
+        slot.views = ARENA_TAKE(arena, uint8_t, (size_t)limits->view_bytes);
+        slot.rows =
+            ARENA_TAKE(arena, float, (size_t)limits->image_slots *(size_t)config->decoder.hidden);
+        slot.ids = ARENA_TAKE(arena, int, (size_t)limits->positions);
+        if (session->slots)
+            session->slots[i] = slot;
+    }
+
+    size_t encoder_floats = encoder_thread_floats(config, limits->view_size);
+    size_t decoder_floats = decoder_thread_floats(limits->positions);
+    session->compute.precision =
+        limits->compute == OCR_COMPUTE_F32 ? PRECISION_EXACT : PRECISION_FAST;
+    session->compute.matmul_scratch = arena_take(arena, 1, matmul_scratch_bytes(limits->threads));
+    session->compute.thread_floats =
+        encoder_floats > decoder_floats ? encoder_floats : decoder_floats;
+    session->compute.thread_scratch =
+        ARENA_TAKE(arena, float, threads * session->compute.thread_floats);
+
+    if (limits->positions > 0)
+        decoder_layout_cache(&session->decoder, &config->decoder, limits->slots, limits->positions,
+                             arena);
+    /* Encoder and decoder never work at the same time: one region for the buffers of both. */
+    Arena encoder = *arena, decoder = *arena;
+    encoder_layout(&session->encoder, config, &model->weights, limits->view_size, &encoder);
+    if (limits->positions > 0)
+        decoder_layout(&session->decoder, &model->weights, &decoder);
+    arena->used = encoder.used > decoder.used ? encoder.used : decoder.used;
+    return place;
+}
+
+size_t ocr_session_bytes(const OcrModel *model, const OcrLimits *limits) {
+    Arena arena = ARENA_MEASURE;
+    layout(model, limits, &arena);
+    return arena.used > SIZE_MAX - ARENA_ALIGNMENT ? SIZE_MAX : arena.used + ARENA_ALIGNMENT;
+}
+
+OcrSession *ocr_session_create(const OcrModel *model, const OcrLimits *limits, OcrPool *pool,
+                               void *block) {
+    unsigned char *base = block;
+    Arena arena = {base + -(uintptr_t)base % ARENA_ALIGNMENT, 0};
+    OcrSession *session = layout(model, limits, &arena);
+    session->pool = session->compute.pool = pool;
+    if (limits->positions > 0)
+        decoder_init(&session->decoder);
+    return session;
+}
+
+void ocr_session_trace(OcrSession *session, const Trace *trace) {
+    session->compute.trace = trace;
+}
+
+/* ---- sessions: pages ---- */
+
+size_t ocr_start_bytes(const OcrImageInfo *image, const OcrPlan *plan) {
+    ViewPlan views = view_plan(plan);
+    Arena arena = ARENA_MEASURE;
+    arena_take(&arena, 1, image_decode_bytes(image));
+    arena_take(&arena, 1, views_scratch_bytes(&views, image->width, image->height));
+    return arena.used > SIZE_MAX - ARENA_ALIGNMENT ? SIZE_MAX : arena.used + ARENA_ALIGNMENT;
+}
+
+static OcrCode load_views(OcrSession *session, Slot *slot, OcrBytes file, const OcrImageInfo *image,
+                          void *scratch, OcrError *err) {
+    ViewPlan plan = view_plan(&slot->plan);
+    unsigned char *base = scratch;
+    Arena arena = {base + -(uintptr_t)base % ARENA_ALIGNMENT, 0};
+    void *pixels = arena_take(&arena, 1, image_decode_bytes(image));
+    void *rest = arena_take(&arena, 1, views_scratch_bytes(&plan, image->width, image->height));
+    RgbImage picture;
+    OcrCode code = image_decode(file, image, pool_watched(session->pool), pixels, &picture, err);
+    return code ? code : views_make(&plan, &picture, session->pool, rest, slot->views, err);
+}
+
+OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const OcrImageInfo *image,
+                          const OcrRequest *request, const OcrPlan *plan, void *scratch,
+                          OcrError *err) {
+    Slot *slot = &session->slots[index];
+    int recommended = session->model->config.ngram_size;
+    double begin = now_ms();
+    *slot = (Slot){.state = SLOT_IDLE,
+                   .plan = *plan,
+                   .encode_only = request->encode_only,
+                   .views = slot->views,
+                   .rows = slot->rows,
+                   .ids = slot->ids};
+    slot->ngram = (NgramRule){request->ngram_size < 0 ? recommended : request->ngram_size,
+                              request->ngram_window, request->whitelist, request->whitelist_count};
+    OcrCode code = load_views(session, slot, file, image, scratch, err);
+    if (!code && !slot->encode_only)
+        code = model_prompt(session->model, prompt_of(request), plan->image_slots, slot->ids,
+                            session->limits.positions, &slot->count, err);
+    if (code)
+        return code;
+    slot->image_ms = now_ms() - begin;
+    slot->state = SLOT_ENCODE;
+    return OCR_OK;
+}
+
+/* ---- steps ---- */
+
+static OcrCode encode_step(OcrSession *session, Slot *slot, OcrError *err) {
+    size_t hidden = (size_t)session->model->config.decoder.hidden;
+    if (!slot->begun) {
+        ViewPlan plan = view_plan(&slot->plan);
+        encoder_start(&session->encoder, &plan, slot->views, slot->rows);
+        slot->begun = true;
+    }
+    if (encoder_step(&session->encoder, &session->compute) || pool_interrupted(session->pool))
+        return OCR_OK;
+    compute_trace(&session->compute, "vision_sequence", 0, slot->rows, slot->plan.image_slots,
+                  (int)hidden);
+    if (!all_finite(slot->rows, (size_t)slot->plan.image_slots * hidden))
+        return ocr_fail(err, OCR_MODEL_NOT_FINITE,
+                        "the encoder produced a value that is not finite: the weights are damaged");
+    slot->state = slot->encode_only ? SLOT_FINISHED : SLOT_PREFILL;
+    slot->begun = false;
+    return OCR_OK;
+}
+
+/* Embeddings of prompt positions first..: picture rows where the picture is, else the id's row. */
+static void embed_prompt(OcrSession *session, const Slot *slot, int first, int rows) {
+    const Matrix *embedding = &session->model->weights.embedding;
+    int image_id = tokenizer_image_id(session->model->tokenizer);
+    size_t hidden = (size_t)embedding->columns;
+    int picture = 0;
+    while (slot->ids[picture] != image_id)
+        picture++;
+    for (int r = 0; r < rows; r++) {
+        int place = first + r - picture;
+        float *x = session->decoder.x + (size_t)r * hidden;
+        if (place >= 0 && place < slot->plan.image_slots)
+            memcpy(x, slot->rows + (size_t)place * hidden, hidden * sizeof *x);
+        else
+            matrix_row(embedding, slot->ids[first + r], x);
+    }
+}
+
+static void finish(Slot *slot, OcrFinish why) {
+    slot->finish = why;
+    slot->state = SLOT_FINISHED;
+}
+
+/* The greedy choice from this slot's logits (spec 4.4, 4.5), and whether it ends the page. */
+static OcrCode choose(OcrSession *session, Slot *slot, float *logits, OcrError *err) {
+    int vocabulary = session->model->config.decoder.vocabulary, best = 0;
+    float total = log_sum_exp(logits, vocabulary);
+    if (!isfinite(total))
+        return ocr_fail(err, OCR_MODEL_NOT_FINITE,
+                        "the decoder produced a value that is not finite: the weights are damaged");
+    ngram_ban(&slot->ngram, slot->ids, slot->count, logits, vocabulary);
+    for (int i = 1; i < vocabulary; i++)
+        if (logits[i] > logits[best])
+            best = i;
+    slot->log_probability += (double)(logits[best] - total);
+    slot->scored++;
+    if (best == EOS_ID) {
+        finish(slot, OCR_FINISH_STOP);
+        return OCR_OK;
+    }
+    slot->ids[slot->count++] = best;
+    slot->tokens++;
+    const int *generated = slot->ids + slot->plan.prompt_positions;
+    int period = loop_period(generated, slot->tokens);
+    if (period > 0) {
+        /* Keep the phrase once. */
+        while (slot->tokens > period &&
+               generated[slot->tokens - 1] == generated[slot->tokens - 1 - period])
+            slot->tokens--;
+        slot->count = slot->plan.prompt_positions + slot->tokens;
+        finish(slot, OCR_FINISH_LOOP);
+    } else if (slot->tokens == slot->plan.max_tokens) {
+        finish(slot, OCR_FINISH_LENGTH);
+    }
+    return OCR_OK;
+}
+
+static OcrCode prefill_step(OcrSession *session, Slot *slot, OcrError *err) {
+    Decoder *decoder = &session->decoder;
+    int rest = slot->plan.prompt_positions - slot->cached;
+    if (!slot->begun) {
+        int rows = rest < DECODER_PROMPT_ROWS ? rest : DECODER_PROMPT_ROWS;
+        decoder_begin_stretch(decoder, (int)(slot - session->slots), slot->cached, rows);
+        embed_prompt(session, slot, slot->cached, rows);
+        slot->begun = true;
+        slot->layer = 0;
+    }
+    decoder_layer(decoder, slot->layer++, &session->compute);
+    if (slot->layer < decoder->config->layers || pool_interrupted(session->pool))
+        return OCR_OK;
+    slot->begun = false;
+    slot->cached += decoder->rows;
+    if (slot->cached < slot->plan.prompt_positions)
+        return OCR_OK;
+    decoder_logits(decoder, 1, &session->compute);
+    if (pool_interrupted(session->pool))
+        return OCR_OK;
+    compute_trace(&session->compute, "logits", 0, decoder->logits, 1, decoder->config->vocabulary);
+    slot->state = SLOT_DECODE;
+    return choose(session, slot, decoder->logits, err);
+}
+
+/* One token for each of the first `live` entries of batch. */
+static OcrCode decode_step(OcrSession *session, int live, OcrError *err) {
+    Decoder *decoder = &session->decoder;
+    int vocabulary = decoder->config->vocabulary;
+    decoder_begin_tokens(decoder, session->batch, live);
+    for (int i = 0; i < live; i++) {
+        const Slot *slot = &session->slots[session->batch[i].slot];
+        matrix_row(&session->model->weights.embedding, slot->ids[slot->cached],
+                   decoder->x + (size_t)i * (size_t)decoder->config->hidden);
+    }
+    for (int layer = 0; layer < decoder->config->layers; layer++)
+        decoder_layer(decoder, layer, &session->compute);
+    decoder_logits(decoder, live, &session->compute);
+    if (pool_interrupted(session->pool))
+        return OCR_OK;
+    for (int i = 0; i < live; i++) {
+        Slot *slot = &session->slots[session->batch[i].slot];
+        float *logits = decoder->logits + (size_t)i * (size_t)vocabulary;
+        compute_trace(&session->compute, "logits", slot->tokens, logits, 1, vocabulary);
+        slot->cached++;
+        OcrCode code = choose(session, slot, logits, err);
+        if (code)
+            return code;
+    }
+    return OCR_OK;
+}
+
+static Slot *find_slot(OcrSession *session, SlotState state) {
+    for (int i = 0; i < session->limits.slots; i++)
+        if (session->slots[i].state == state && session->slots[i].begun)
+            return &session->slots[i];
+    for (int i = 0; i < session->limits.slots; i++)
+        if (session->slots[i].state == state)
+            return &session->slots[i];
+    return NULL;
+}
+
+/* Prompts before pictures: a page in work is brought to decoding before the next one begins. */
+static OcrCode run_step(OcrSession *session, bool *idle, OcrError *err) {
+    double begin = now_ms();
+    OcrCode code;
+    Slot *slot = find_slot(session, SLOT_PREFILL);
+    if (slot) {
+        code = prefill_step(session, slot, err);
+        slot->prefill_ms += now_ms() - begin;
+        return code;
+    }
+    slot = find_slot(session, SLOT_ENCODE);
+    if (slot) {
+        code = encode_step(session, slot, err);
+        slot->encode_ms += now_ms() - begin;
+        return code;
+    }
+    int live = 0;
+    for (int i = 0; i < session->limits.slots; i++)
+        if (session->slots[i].state == SLOT_DECODE)
+            session->batch[live++] = (DecoderRow){i, session->slots[i].cached};
+    *idle = live == 0;
+    if (live == 0)
+        return OCR_OK;
+    code = decode_step(session, live, err);
+    double taken = now_ms() - begin;
+    for (int i = 0; i < live; i++)
+        session->slots[session->batch[i].slot].decode_ms += taken;
+    return code;
+}
+
+OcrStep ocr_session_step(OcrSession *session, OcrError *err) {
+    bool idle = false;
+    OcrCode code = OCR_INTERRUPTED;
+    if (!session->is_void)
+        code = run_step(session, &idle, err);
+    if (!code && pool_interrupted(session->pool))
+        code = OCR_INTERRUPTED;
+    if (code) {
+        session->is_void = true;
+        if (code == OCR_INTERRUPTED)
+            ocr_fail(err, OCR_INTERRUPTED, "interrupted");
+        return OCR_STEP_FAILED;
+    }
+    return idle ? OCR_STEP_DONE : OCR_STEP_MORE;
+}
+
+/* ---- results ---- */
+
+bool ocr_session_finished(const OcrSession *session, int slot) {
+    return session->slots[slot].state == SLOT_FINISHED;
+}
+
+void ocr_session_page(const OcrSession *session, int index, OcrPage *page) {
+    const Slot *slot = &session->slots[index];
+    *page = (OcrPage){.plan = slot->plan,
+                      .finish = slot->finish,
+                      .tokens = slot->tokens,
+                      .ids = slot->ids + slot->plan.prompt_positions,
+                      .confidence = slot->scored ? exp(slot->log_probability / slot->scored) : 1,
+                      .vision = slot->rows,
+                      .image_ms = slot->image_ms,
+                      .encode_ms = slot->encode_ms,
+                      .prefill_ms = slot->prefill_ms,
+                      .decode_ms = slot->decode_ms};
+}
+
+/* Copy with NUL replaced by U+FFFD; counts beyond capacity too. */
+static size_t copy_without_nul(Text text, char *out, size_t capacity) {
+    static const char replacement[] = "\xEF\xBF\xBD";
+    size_t used = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        const char *from = text.bytes[i] ? &text.bytes[i] : replacement;
+        size_t n = text.bytes[i] ? 1 : sizeof replacement - 1;
+        if (used + n <= capacity)
+            memcpy(out + used, from, n);
+        used += n;
+    }
+    return used;
+}
+
+OcrCode ocr_session_text(const OcrSession *session, int index, char *out, size_t capacity,
+                         size_t *length, OcrError *err) {
+    const Slot *slot = &session->slots[index];
+    const Tokenizer *tokenizer = session->model->tokenizer;
+    const int *ids = slot->ids + slot->plan.prompt_positions;
+    size_t decoded = tokenizer_decode(tokenizer, ids, slot->tokens, NULL, 0);
+    char *bytes = malloc(decoded + 1);
+    if (!bytes)
+        return ocr_fail(err, OCR_OUT_OF_MEMORY, "no memory for a text of %zu bytes", decoded);
+    tokenizer_decode(tokenizer, ids, slot->tokens, bytes, decoded);
+    *length = copy_without_nul(text_strip((Text){bytes, decoded}), out, capacity);
+    free(bytes);
+    return OCR_OK;
+}

@@ -1,0 +1,274 @@
+#include "vision/sam.h"
+
+#include "kernels/rows.h"
+#include "vision/attention.h"
+#include "vision/positions.h"
+
+#include <string.h>
+
+#define EPSILON 1e-6f   /* of every norm in this tower */
+#define CHUNK_ROWS 1024 /* of an MLP's or convolution's intermediate that are alive at once */
+#define NORM_ROWS 64    /* rows a task */
+#define PATCH 16        /* pixels */
+#define PATCH_FLOATS (3 * PATCH * PATCH)
+
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+static int min_int(int a, int b) {
+    return a < b ? a : b;
+}
+
+/* A feature map on its way through neck and compressor, in floats. */
+static size_t map_floats(const SamConfig *config, int side) {
+    size_t half = (size_t)(side + 1) / 2;
+    return max_size((size_t)side * (size_t)side * (size_t)config->neck_channels,
+                    half * half * (size_t)config->channels[0]);
+}
+
+/* The most that `wide` holds at one time or another, in floats. */
+static size_t wide_floats(const SamConfig *config, int side) {
+    size_t positions = (size_t)side * (size_t)side;
+    size_t columns = 9 * max_size((size_t)config->neck_channels, (size_t)config->channels[0]);
+    size_t floats = positions * max_size(3 * (size_t)config->width, PATCH_FLOATS);
+    floats = max_size(floats, positions_scratch_floats(config->grid, side, config->width));
+    floats = max_size(floats, CHUNK_ROWS * (size_t)config->mlp_width);
+    return max_size(floats, 2 * map_floats(config, side) + CHUNK_ROWS * columns);
+}
+
+void sam_layout(Sam *sam, const SamConfig *config, int max_side, Arena *arena) {
+    size_t positions = (size_t)max_side * (size_t)max_side;
+    size_t tokens = (size_t)((max_side + 3) / 4) * (size_t)((max_side + 3) / 4);
+    int span = 2 * (max_side > config->window ? max_side : config->window) - 1;
+    sam->x = ARENA_TAKE(arena, float, positions *(size_t)config->width);
+    sam->y = ARENA_TAKE(arena, float, positions *(size_t)config->width);
+    sam->wide = ARENA_TAKE(arena, float, wide_floats(config, max_side));
+    for (int i = 0; i < 2; i++)
+        sam->rel[i] =
+            ARENA_TAKE(arena, float, (size_t)span *(size_t)(config->width / config->heads));
+    sam->out = ARENA_TAKE(arena, float, tokens *(size_t)config->channels[1]);
+}
+
+size_t sam_thread_floats(const SamConfig *config, int max_side) {
+    int dim = config->width / config->heads;
+    return max_size(attention_scratch_floats(max_side, max_side, dim, 0),
+                    attention_scratch_floats(max_side, max_side, dim, config->window));
+}
+
+/* ---- norms over all positions ---- */
+
+typedef struct NormTask {
+    const float *x;
+    float *y;
+    const Norm *norm;
+    int rows, width;
+} NormTask;
+
+static void norm_task(void *context, int chunk, int thread) {
+    const NormTask *task = context;
+    (void)thread;
+    for (int r = chunk * NORM_ROWS; r < min_int(task->rows, (chunk + 1) * NORM_ROWS); r++) {
+        size_t offset = (size_t)r * (size_t)task->width;
+        layer_norm(task->x + offset, task->norm->weight, task->norm->bias, task->width, EPSILON,
+                   task->y + offset);
+    }
+}
+
+static void norm_rows(const float *x, float *y, const Norm *norm, int rows, int width,
+                      const Compute *compute) {
+    NormTask task = {x, y, norm, rows, width};
+    pool_run(compute->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, norm_task, &task);
+}
+
+/* ---- embedding ---- */
+
+typedef struct PatchTask {
+    const uint8_t *pixels; /* [16 side][16 side][3] */
+    float *columns;        /* [side * side][3][16][16] */
+    int side;
+} PatchTask;
+
+/* One row of patches; (u8 / 255 - 0.5) / 0.5 as in spec 2.5. */
+static void patch_task(void *context, int chunk, int thread) {
+    const PatchTask *task = context;
+    size_t line = (size_t)task->side * PATCH * 3;
+    (void)thread;
+    for (int px = 0; px < task->side; px++) {
+        float *out =
+            task->columns + ((size_t)chunk * (size_t)task->side + (size_t)px) * PATCH_FLOATS;
+        for (int c = 0; c < 3; c++)
+            for (int y = 0; y < PATCH; y++) {
+                const uint8_t *in = task->pixels + ((size_t)chunk * PATCH + (size_t)y) * line +
+                                    (size_t)px * PATCH * 3 + c;
+                for (int x = 0; x < PATCH; x++)
+                    *out++ = ((float)in[3 * x] / 255.0f - 0.5f) / 0.5f;
+            }
+    }
+}
+
+static void embed(Sam *sam, const uint8_t *pixels, const Compute *compute) {
+    int positions = sam->side * sam->side, width = sam->config->width;
+    PatchTask task = {pixels, sam->wide, sam->side};
+    pool_run(compute->pool, sam->side, patch_task, &task);
+    compute_matmul(compute, (Matmul){.x = sam->wide,
+                                     .rows = positions,
+                                     .x_stride = PATCH_FLOATS,
+                                     .w = sam->weights->patch.w,
+                                     .bias = sam->weights->patch.bias,
+                                     .y = sam->x,
+                                     .y_stride = width});
+    PositionGrid grid = {&sam->weights->positions, 0, sam->config->grid, sam->side};
+    positions_add(&grid, sam->x, compute, sam->wide);
+    compute_trace(compute, "sam_embed", 0, sam->x, positions, width);
+}
+
+/* ---- blocks ---- */
+
+static void attend(Sam *sam, int layer, const Compute *compute) {
+    const SamConfig *config = sam->config;
+    const SamBlock *block = &sam->weights->blocks[layer];
+    int positions = sam->side * sam->side, width = config->width, dim = width / config->heads;
+    int window = config->global[layer] ? 0 : config->window;
+    int span = 2 * (window ? window : sam->side) - 1;
+
+    norm_rows(sam->x, sam->y, &block->norm1, positions, width, compute);
+    compute_matmul(compute, (Matmul){.x = sam->y,
+                                     .rows = positions,
+                                     .x_stride = width,
+                                     .w = block->qkv.w,
+                                     .bias = block->qkv.bias,
+                                     .y = sam->wide,
+                                     .y_stride = 3 * width});
+    relative_positions(block->rel_h, block->rel_length, span, dim, sam->rel[0]);
+    relative_positions(block->rel_w, block->rel_length, span, dim, sam->rel[1]);
+    Attention attention = {.qkv = sam->wide,
+                           .out = sam->y,
+                           .height = sam->side,
+                           .width = sam->side,
+                           .heads = config->heads,
+                           .dim = dim,
+                           .window = window,
+                           .pad = block->qkv.bias,
+                           .rel_h = sam->rel[0],
+                           .rel_w = sam->rel[1]};
+    attention_run(&attention, compute);
+    compute_matmul(compute, (Matmul){.x = sam->y,
+                                     .rows = positions,
+                                     .x_stride = width,
+                                     .w = block->proj.w,
+                                     .bias = block->proj.bias,
+                                     .residual = sam->x,
+                                     .y = sam->x,
+                                     .y_stride = width});
+}
+
+static void mlp(Sam *sam, int layer, const Compute *compute) {
+    const SamBlock *block = &sam->weights->blocks[layer];
+    int positions = sam->side * sam->side, width = sam->config->width,
+        inner = sam->config->mlp_width;
+    norm_rows(sam->x, sam->y, &block->norm2, positions, width, compute);
+    for (int first = 0; first < positions; first += CHUNK_ROWS) {
+        int rows = min_int(CHUNK_ROWS, positions - first);
+        float *x = sam->x + (size_t)first * (size_t)width;
+        compute_matmul(compute, (Matmul){.x = sam->y + (size_t)first * (size_t)width,
+                                         .rows = rows,
+                                         .x_stride = width,
+                                         .w = block->lin1.w,
+                                         .bias = block->lin1.bias,
+                                         .activation = ACTIVATION_GELU,
+                                         .y = sam->wide,
+                                         .y_stride = inner});
+        compute_matmul(compute, (Matmul){.x = sam->wide,
+                                         .rows = rows,
+                                         .x_stride = inner,
+                                         .w = block->lin2.w,
+                                         .bias = block->lin2.bias,
+                                         .residual = x,
+                                         .y = x,
+                                         .y_stride = width});
+    }
+    compute_trace(compute, "sam_block", layer, sam->x, positions, width);
+}
+
+/* ---- neck and compressor ---- */
+
+typedef struct ConvTask {
+    const float *in; /* [in_side][in_side][channels] */
+    int in_side, channels, stride, out_side;
+    int first;      /* output position of columns' first row */
+    float *columns; /* [CHUNK_ROWS][channels][3][3] */
+} ConvTask;
+
+/* The 3x3 surroundings of one output position, zeros beyond the edge. */
+static void column_task(void *context, int chunk, int thread) {
+    const ConvTask *task = context;
+    int position = task->first + chunk;
+    int top = position / task->out_side * task->stride - 1;
+    int left = position % task->out_side * task->stride - 1;
+    float *out = task->columns + (size_t)chunk * 9 * (size_t)task->channels;
+    (void)thread;
+    for (int k = 0; k < 9; k++) {
+        int y = top + k / 3, x = left + k % 3;
+        bool inside = y >= 0 && y < task->in_side && x >= 0 && x < task->in_side;
+        const float *in = task->in;
+        if (inside)
+            in += ((size_t)y * (size_t)task->in_side + (size_t)x) * (size_t)task->channels;
+        for (int c = 0; c < task->channels; c++)
+            out[(size_t)c * 9 + (size_t)k] = inside ? in[c] : 0.0f;
+    }
+}
+
+/* 3x3, padding 1. out: [out_side * out_side][w.rows] with out_side = ceil(in_side / stride). */
+static void convolve(const float *in, int in_side, int stride, const Matrix *w, float *columns,
+                     float *out, const Compute *compute) {
+    int out_side = (in_side + stride - 1) / stride;
+    ConvTask task = {in, in_side, w->columns / 9, stride, out_side, 0, columns};
+    for (; task.first < out_side * out_side; task.first += CHUNK_ROWS) {
+        int rows = min_int(CHUNK_ROWS, out_side * out_side - task.first);
+        pool_run(compute->pool, rows, column_task, &task);
+        compute_matmul(compute, (Matmul){.x = columns,
+                                         .rows = rows,
+                                         .x_stride = w->columns,
+                                         .w = *w,
+                                         .y = out + (size_t)task.first * (size_t)w->rows,
+                                         .y_stride = w->rows});
+    }
+}
+
+static void compress(Sam *sam, const Compute *compute) {
+    const SamWeights *weights = sam->weights;
+    int side = sam->side, positions = side * side, channels = sam->config->neck_channels;
+    int half = (side + 1) / 2;
+    size_t map = map_floats(sam->config, side);
+    float *a = sam->wide, *b = a + map, *columns = b + map;
+
+    compute_matmul(compute, (Matmul){.x = sam->x,
+                                     .rows = positions,
+                                     .x_stride = sam->config->width,
+                                     .w = weights->neck1x1,
+                                     .y = a,
+                                     .y_stride = channels});
+    norm_rows(a, a, &weights->neck_norm1, positions, channels, compute);
+    convolve(a, side, 1, &weights->neck3x3, columns, b, compute);
+    norm_rows(b, b, &weights->neck_norm2, positions, channels, compute);
+    compute_trace(compute, "sam_neck", 0, b, positions, channels);
+    convolve(b, side, 2, &weights->down[0], columns, a, compute);
+    convolve(a, half, 2, &weights->down[1], columns, sam->out, compute);
+    int tokens = ((half + 1) / 2) * ((half + 1) / 2);
+    compute_trace(compute, "sam", 0, sam->out, tokens, sam->config->channels[1]);
+}
+
+int sam_steps(const SamConfig *config) {
+    return 2 + 2 * config->layers;
+}
+
+void sam_step(Sam *sam, int step, const uint8_t *pixels, const Compute *compute) {
+    if (step == 0)
+        embed(sam, pixels, compute);
+    else if (step == 1 + 2 * sam->config->layers)
+        compress(sam, compute);
+    else if (step % 2 == 1)
+        attend(sam, step / 2, compute);
+    else
+        mlp(sam, step / 2 - 1, compute);
+}
