@@ -49,7 +49,7 @@ int error_sqlstate(OcrCode code) {
     return classes[code].sqlstate;
 }
 
-void error_raise(const OcrError *err) {
+_Noreturn void error_raise(const OcrError *err) {
     const ErrorClass *class = &classes[err->code];
     const char *message = message_from_utf8(err->message);
 

@@ -17,6 +17,6 @@ bool error_is_of_page(OcrCode code);
 int error_sqlstate(OcrCode code);
 
 /* Raise it. A pending cancel or termination takes precedence for OCR_INTERRUPTED. */
-void error_raise(const OcrError *err) pg_attribute_noreturn();
+_Noreturn void error_raise(const OcrError *err);
 
 #endif

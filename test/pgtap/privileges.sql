@@ -1,0 +1,53 @@
+-- What an ordinary role may do: read pages, and nothing else.
+\set ON_ERROR_STOP on
+BEGIN;
+CREATE EXTENSION pgtap;
+CREATE EXTENSION deepseek_ocr;
+SELECT ocr_load(); -- loads the library, and with it the settings
+CREATE ROLE ordinary;
+CREATE ROLE auditor;
+GRANT pg_read_all_settings TO auditor;
+
+SELECT * FROM no_plan();
+
+SELECT ok(has_function_privilege('ordinary', p.oid, 'EXECUTE'), 'anyone may call ' || p.proname)
+  FROM pg_proc p
+  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'deepseek_ocr';
+
+-- Settings that change results or protect the server belong to superusers.
+SELECT set_eq($$SELECT name FROM pg_settings WHERE name LIKE 'deepseek_ocr.%' AND context <> 'superuser'$$,
+              ARRAY['deepseek_ocr.threads'], 'only the number of threads is everyone''s');
+
+SET ROLE ordinary;
+SELECT throws_ok(format('SET %s = %L', name, value), '42501', NULL, 'an ordinary role may not set ' || name)
+  FROM (VALUES ('deepseek_ocr.model', '/etc'), ('deepseek_ocr.max_tokens', '1'),
+               ('deepseek_ocr.no_repeat_ngram_size', '0'), ('deepseek_ocr.no_repeat_ngram_window', '1'),
+               ('deepseek_ocr.no_repeat_ngram_whitelist', '<td>'), ('deepseek_ocr.max_image_pixels', '1'),
+               ('deepseek_ocr.max_session_memory', '1MB'), ('deepseek_ocr.compute', 'f32')) s (name, value);
+SELECT lives_ok('SET LOCAL deepseek_ocr.threads = 1', 'but it may set the number of threads');
+SELECT throws_ok('SHOW deepseek_ocr.model', '42501', NULL, 'nor see where the model lies');
+SELECT is_empty('SELECT 1 FROM ocr_models() WHERE path IS NOT NULL OR error LIKE ''%/%''',
+                'no path is shown to an ordinary role');
+SELECT isnt_empty('SELECT 1 FROM ocr_models() WHERE name = ''default'' AND current', 'names are');
+RESET ROLE;
+
+-- A model in a place that ordinary roles need not know.
+SET LOCAL deepseek_ocr.model = '/var/lib/secret-place/model';
+SET ROLE ordinary;
+SELECT throws_ok($$SELECT ocr('\x')$$, '58P01', NULL, 'a missing model is an error for all');
+SELECT throws_matching($$SELECT ocr('\x')$$, '^(?!.*secret-place)', 'whose message hides the path');
+SELECT is_empty($$SELECT 1 FROM ocr_models() AS m WHERE m::text LIKE '%secret-place%'$$, 'as ocr_models() does');
+RESET ROLE;
+SET ROLE auditor;
+SELECT throws_matching($$SELECT ocr('\x')$$, '/var/lib/secret-place/model', 'from all but those who may read settings');
+SELECT isnt_empty('SELECT 1 FROM ocr_models() WHERE path = ''/var/lib/secret-place/model'' AND error IS NOT NULL',
+                  'who see it in ocr_models() too');
+RESET ROLE;
+
+-- 15 and later let a superuser hand a setting on.
+SELECT CASE WHEN current_setting('server_version_num')::int >= 150000 THEN
+    lives_ok('GRANT SET ON PARAMETER deepseek_ocr.max_tokens TO ordinary', 'a setting can be granted') END;
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,89 @@
+-- What the extension adds to a database: names, types, promises to the planner.
+\set ON_ERROR_STOP on
+BEGIN;
+CREATE EXTENSION pgtap;
+CREATE SCHEMA reading;
+CREATE EXTENSION deepseek_ocr SCHEMA reading;
+SET search_path = reading, public;
+
+SELECT * FROM no_plan();
+
+SELECT enum_has_labels('reading', 'ocr_mode',
+    ARRAY['auto', 'tiny', 'small', 'base', 'large', 'gundam', 'gundam-m']);
+
+CREATE TEMP TABLE expected (name text, arguments text, result text, volatility text, parallel text);
+INSERT INTO expected VALUES
+  ('ocr', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text',
+   'text', 'i', 's'),
+  ('vision_tokens', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode', 'real[]', 'i', 's'),
+  ('vision_token_count', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode', 'integer', 'i', 's'),
+  ('ocr_detail', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text, '
+   'OUT text text, OUT finish text, OUT tokens integer, OUT confidence double precision, '
+   'OUT mode_used ocr_mode, OUT vision_tokens integer, OUT prompt_tokens integer, '
+   'OUT image_ms double precision, OUT encode_ms double precision, '
+   'OUT prefill_ms double precision, OUT decode_ms double precision', 'record', 'v', 's'),
+  ('ocr_try', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text, '
+   'OUT text text, OUT error text, OUT sqlstate text', 'record', 'i', 's'),
+  ('ocr_load', 'OUT name text, OUT parameters bigint, OUT bytes bigint, OUT weight_type text, '
+   'OUT context integer, OUT load_ms double precision', 'record', 'v', 'r'),
+  ('ocr_models', 'OUT name text, OUT current boolean, OUT path text, OUT parameters bigint, '
+   'OUT bytes bigint, OUT weight_type text, OUT context integer, OUT error text',
+   'SETOF record', 'v', 'r');
+
+CREATE TEMP VIEW actual AS
+  SELECT p.oid, p.proname::text AS name, pg_get_function_arguments(p.oid) AS arguments,
+         pg_get_function_result(p.oid) AS result, p.provolatile::text AS volatility,
+         p.proparallel::text AS parallel, p.procost, p.proisstrict, p.prosecdef
+  FROM pg_proc p
+  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'deepseek_ocr';
+
+SELECT set_eq('SELECT name FROM actual', 'SELECT name FROM expected', 'no function more or less');
+SELECT is(a.arguments, e.arguments, 'arguments of ' || e.name) FROM expected e JOIN actual a USING (name);
+SELECT is(CASE WHEN e.result = 'record' THEN 'record' ELSE a.result END, e.result, 'result of ' || e.name)
+  FROM expected e JOIN actual a USING (name);
+SELECT is(a.volatility, e.volatility, 'volatility of ' || e.name) FROM expected e JOIN actual a USING (name);
+SELECT is(a.parallel, e.parallel, 'parallel safety of ' || e.name) FROM expected e JOIN actual a USING (name);
+SELECT ok(NOT prosecdef, name || ' runs with the caller''s rights') FROM actual;
+SELECT ok(NOT proisstrict, name || ' takes NULL for the default') FROM actual WHERE name LIKE 'ocr%';
+
+SELECT isnt(obj_description(oid, 'pg_proc'), NULL::text, name || ' has a comment') FROM actual;
+SELECT isnt(obj_description('ocr_mode'::regtype, 'pg_type'), NULL::text, 'ocr_mode has a comment');
+SELECT isnt(obj_description(oid, 'pg_extension'), NULL::text, 'the extension has a comment')
+  FROM pg_extension WHERE extname = 'deepseek_ocr';
+
+-- The planner asks for the text last: cheap conditions go first, whatever their order.
+CREATE TABLE scans (id int, image bytea);
+CREATE FUNCTION plan(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  line text;
+  lines text = '';
+BEGIN
+  FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+    lines = lines || line || E'\n';
+  END LOOP;
+  RETURN lines;
+END $$;
+SELECT ok(plan($$SELECT 1 FROM scans WHERE ocr(image) ~ 'total' AND id = 7$$)
+          ~ 'Filter: \(\(id = 7\) AND \(ocr', 'cheap conditions come before ocr()');
+SELECT ok((SELECT procost FROM actual WHERE name = 'vision_token_count')
+          < (SELECT procost FROM actual WHERE name = 'ocr') / 1000,
+          'counting tokens costs far less than reading');
+
+-- IMMUTABLE pays off: generated columns and indexes are possible.
+SELECT lives_ok('CREATE TABLE archive (image bytea, content text GENERATED ALWAYS AS (ocr(image)) STORED)',
+                'ocr() in a generated column');
+SELECT lives_ok('CREATE INDEX ON scans (vision_token_count(image))', 'vision_token_count() in an index');
+
+-- Relocatable, and indifferent to what an attacker puts in front of it.
+CREATE SCHEMA moved;
+SELECT lives_ok('ALTER EXTENSION deepseek_ocr SET SCHEMA moved', 'the extension can be moved');
+CREATE SCHEMA evil;
+CREATE TYPE evil.ocr_mode AS ENUM ('auto');
+CREATE FUNCTION evil.text_out(text) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
+SET search_path = evil, public;
+SELECT throws_ok($$SELECT moved.ocr('\x')$$, 'OC001', NULL, 'works with a foreign search_path');
+SELECT is((moved.ocr_try('\x')).sqlstate, 'OC001', 'and so does ocr_try()');
+
+SELECT * FROM finish();
+ROLLBACK;
