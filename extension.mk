@@ -11,8 +11,9 @@ DATA = $(wildcard sql/deepseek_ocr--*.sql)
 ENGINE_DIR := src
 include src/engine.mk
 
-PG_OBJS := $(patsubst %.c,%.o,$(wildcard src/pg/*.c))
-ENGINE_OBJS := $(patsubst %.c,src/%.o,$(ENGINE_SRCS))
+OUT := build/extension
+PG_OBJS := $(patsubst src/%.c,$(OUT)/%.o,$(wildcard src/pg/*.c))
+ENGINE_OBJS := $(patsubst %.c,$(OUT)/%.o,$(ENGINE_SRCS))
 OBJS = $(PG_OBJS) $(ENGINE_OBJS)
 
 # Only what exports.map lists is seen by the server; a symbol of the engine can
@@ -24,7 +25,7 @@ SHLIB_LINK = $(ENGINE_LIBS) -Wl,--version-script=$(EXPORTS)
 PG_CFLAGS = -Wno-declaration-after-statement -MMD -MP
 PG_CPPFLAGS = -Isrc
 
-EXTRA_CLEAN = $(OBJS:.o=.d) build
+EXTRA_CLEAN = build
 
 # Inlining into query plans has nothing to gain here, and clang is not needed.
 override with_llvm = no
@@ -35,6 +36,10 @@ include $(PGXS)
 $(ENGINE_OBJS): override CFLAGS += $(ENGINE_CFLAGS)
 $(PG_OBJS): override CFLAGS += -std=gnu11 -Wshadow
 $(shlib): $(EXPORTS)
+
+$(OUT)/%.o: src/%.c
+	@$(MKDIR_P) $(@D)
+	$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<
 
 -include $(OBJS:.o=.d)
 

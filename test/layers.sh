@@ -40,7 +40,7 @@ forbidden="$forbidden|__printf_chk|__fprintf_chk|__vfprintf_chk|__vprintf_chk|sy
 forbidden="$forbidden|elog.*|errstart.*|errfinish|errmsg.*|ereport|palloc.*|pfree|repalloc.*|MemoryContext.*|ProcessInterrupts"
 jumps='longjmp|siglongjmp|_longjmp|__longjmp_chk|setjmp|_setjmp|__sigsetjmp|sigsetjmp'
 
-for object in src/engine.o $(find src/base src/kernels src/model src/vision src/decoder -name '*.o'); do
+for object in $(find build/extension -name '*.o' ! -path '*/pg/*'); do
     calls=$(nm -u "$object" | awk '{print $NF}')
     bad=$(echo "$calls" | grep -Ex "$forbidden" || true)
     [ -z "$bad" ] || fail "$object uses $(echo $bad)"

@@ -55,9 +55,9 @@ _Noreturn void error_raise(const OcrError *err) {
 
     if (err->code == OCR_INTERRUPTED)
         CHECK_FOR_INTERRUPTS();
-    ereport(ERROR, (errcode(class->sqlstate),
-                    error_is_of_model(err->code)
-                        ? errmsg("model \"%s\": %s", model_shown_name(setting_model), message)
-                        : errmsg("%s", message),
+    if (error_is_of_model(err->code))
+        message = psprintf("model \"%s\": %s", model_shown_name(setting_model),
+                           model_message(setting_model, message));
+    ereport(ERROR, (errcode(class->sqlstate), errmsg("%s", message),
                     class->hint ? errhint("%s", class->hint) : 0));
 }

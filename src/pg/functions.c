@@ -124,31 +124,35 @@ Datum vision_tokens(PG_FUNCTION_ARGS) {
     PG_RETURN_ARRAYTYPE_P(result);
 }
 
-/* The plan from the first bytes of a long value, if they hold the image's headers. */
-static bool plan_from_prefix(Datum image, PageInput *input, OcrPlan *plan) {
+/*
+ * The plan from the first bytes of a long value, if they tell all. A PNG may say
+ * at its end which way is up, and on that depends how it is tiled.
+ */
+static bool plan_from_prefix(Datum image, PageInput *input, PagePlan *out) {
     OcrError err;
 
     if (toast_raw_datum_size(image) - VARHDRSZ <= HEADER_BYTES)
         return false;
     input->file = bytes_of((bytea *)PG_DETOAST_DATUM_SLICE(image, 0, HEADER_BYTES));
-    return page_plan(input, plan, &err) == OCR_OK;
+    return page_plan(input, out, &err) == OCR_OK &&
+           (out->image.format == OCR_FORMAT_JPEG || out->plan.columns * out->plan.rows == 1);
 }
 
 PG_FUNCTION_INFO_V1(vision_token_count);
 Datum vision_token_count(PG_FUNCTION_ARGS) {
     PageInput input;
-    OcrPlan plan;
+    PagePlan asked;
     OcrError err;
 
     if (!get_options(fcinfo, &input))
         PG_RETURN_NULL();
     input.encode_only = true;
-    if (!plan_from_prefix(PG_GETARG_DATUM(0), &input, &plan)) {
+    if (!plan_from_prefix(PG_GETARG_DATUM(0), &input, &asked)) {
         input.file = bytes_of(PG_GETARG_BYTEA_PP(0));
-        if (page_plan(&input, &plan, &err) != OCR_OK)
+        if (page_plan(&input, &asked, &err) != OCR_OK)
             error_raise(&err);
     }
-    PG_RETURN_INT32(plan.vision_tokens);
+    PG_RETURN_INT32(asked.plan.vision_tokens);
 }
 
 static const char *finish_name(OcrFinish finish) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/hashfn.h"
+#include "lib/stringinfo.h"
 #include "storage/fd.h"
 #include "utils/acl.h"
 
@@ -48,6 +49,23 @@ const char *model_shown_name(const char *name) {
     const char *separator = model_paths_are_visible() ? NULL : last_dir_separator(name);
 
     return separator ? separator + 1 : name;
+}
+
+const char *model_message(const char *name, const char *message) {
+    const char *path = model_path(name);
+    StringInfoData shown;
+    const char *found;
+
+    if (model_paths_are_visible())
+        return message;
+    initStringInfo(&shown);
+    while ((found = strstr(message, path)) != NULL) {
+        appendBinaryStringInfo(&shown, message, found - message);
+        appendStringInfoString(&shown, model_shown_name(name));
+        message = found + strlen(path);
+    }
+    appendStringInfoString(&shown, message);
+    return shown.data;
 }
 
 /* Calls visit(path of the file, its name, its status, arg) for each regular file; false if there is

@@ -28,6 +28,12 @@ bool model_paths_are_visible(void);
 const char *model_shown_name(const char *name);
 
 /*
+ * A message of the engine about this model, fit for the current user: without
+ * the folder's path if that is not for this user to see.
+ */
+const char *model_message(const char *name, const char *message);
+
+/*
  * A fingerprint of the folder's files: their names, sizes and times. It differs
  * once any of them has been replaced. 0 if the folder cannot be read.
  */

@@ -48,14 +48,15 @@ static void put_model(ReturnSetInfo *result, const char *name) {
     OcrModelInfo info = {.weight_type = ""};
     OcrError err;
     bool broken = model_folder_info(path, &info, &err) != OCR_OK;
-    Datum values[] = {CStringGetTextDatum(model_shown_name(name)),
-                      BoolGetDatum(strcmp(name, setting_model) == 0),
-                      CStringGetTextDatum(path),
-                      Int64GetDatum(info.parameters),
-                      Int64GetDatum(info.weight_bytes),
-                      CStringGetTextDatum(info.weight_type),
-                      Int32GetDatum(info.context),
-                      CStringGetTextDatum(broken ? message_from_utf8(err.message) : "")};
+    Datum values[] = {
+        CStringGetTextDatum(model_shown_name(name)),
+        BoolGetDatum(strcmp(name, setting_model) == 0),
+        CStringGetTextDatum(path),
+        Int64GetDatum(info.parameters),
+        Int64GetDatum(info.weight_bytes),
+        CStringGetTextDatum(info.weight_type),
+        Int32GetDatum(info.context),
+        CStringGetTextDatum(broken ? model_message(name, message_from_utf8(err.message)) : "")};
     bool nulls[] = {false, false, !paths_visible, broken, broken, broken, broken, !broken};
 
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

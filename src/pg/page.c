@@ -9,14 +9,7 @@
 #include "pg/settings.h"
 #include "pg/threads.h"
 
-/* A page on its way into a session. */
-typedef struct PageRequest {
-    OcrImageInfo image;
-    OcrRequest request;
-    OcrPlan plan;
-} PageRequest;
-
-static OcrCode prepare(const PageInput *input, const OcrModel *model, PageRequest *out,
+static OcrCode prepare(const PageInput *input, const OcrModel *model, PagePlan *out,
                        OcrError *err) {
     OcrCode code = ocr_image_probe(input->file, setting_max_image_pixels, &out->image, err);
 
@@ -28,8 +21,7 @@ static OcrCode prepare(const PageInput *input, const OcrModel *model, PageReques
     return ocr_plan_page(model, &out->image, &out->request, &out->plan, err);
 }
 
-/* The session's block and the decoder's scratch are alive together, so the limit is on their sum.
- */
+/* The session and what decoding the image takes are alive together: the limit is on their sum. */
 static OcrCode check_memory(size_t session_bytes, size_t start_bytes, OcrError *err) {
     size_t limit = (size_t)setting_max_session_memory * 1024;
 
@@ -42,7 +34,7 @@ static OcrCode check_memory(size_t session_bytes, size_t start_bytes, OcrError *
 
 static OcrCode start(const PageInput *input, const OcrModel *model, PageResult *result,
                      OcrError *err) {
-    PageRequest asked;
+    PagePlan asked;
     OcrLimits limits = {.slots = 1, .threads = threads_wanted(), .compute = setting_compute};
     size_t session_bytes, start_bytes;
     void *block, *scratch;
@@ -111,21 +103,26 @@ void page_free(PageResult *result) {
     MemoryContextDelete(result->context);
 }
 
+/* Up to capacity bytes of the text; returns how many it has. */
+static size_t copy_text(const PageResult *result, char *out, size_t capacity) {
+    OcrError err;
+    size_t length;
+
+    if (ocr_session_text(result->session, 0, out, capacity, &length, &err) != OCR_OK)
+        error_raise(&err);
+    return length;
+}
+
 char *page_text(const PageResult *result, size_t *length) {
     char *utf8;
 
-    *length = ocr_session_text(result->session, 0, NULL, 0);
+    *length = copy_text(result, NULL, 0);
     utf8 = palloc_extended(*length + 1, MCXT_ALLOC_HUGE);
-    ocr_session_text(result->session, 0, utf8, *length);
+    copy_text(result, utf8, *length);
     utf8[*length] = '\0';
     return utf8;
 }
 
-OcrCode page_plan(const PageInput *input, OcrPlan *plan, OcrError *err) {
-    PageRequest asked;
-    OcrCode code = page_faults_only(prepare(input, model_cache_get(), &asked, err), err);
-
-    if (code == OCR_OK)
-        *plan = asked.plan;
-    return code;
+OcrCode page_plan(const PageInput *input, PagePlan *out, OcrError *err) {
+    return page_faults_only(prepare(input, model_cache_get(), out, err), err);
 }

@@ -33,7 +33,14 @@ void page_free(PageResult *result);
 /* The text of a page that was read, in UTF-8, palloc'ed. */
 char *page_text(const PageResult *result, size_t *length);
 
-/* Views and vision tokens from the image's headers alone. Errors as page_read. */
-OcrCode page_plan(const PageInput *input, OcrPlan *plan, OcrError *err);
+/* How a page would be read. */
+typedef struct PagePlan {
+    OcrImageInfo image;
+    OcrRequest request;
+    OcrPlan plan;
+} PagePlan;
+
+/* That, from the image's headers alone. Errors as page_read. */
+OcrCode page_plan(const PageInput *input, PagePlan *out, OcrError *err);
 
 #endif
