@@ -23,7 +23,7 @@ typedef struct RgbImage {
  */
 OcrCode image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err);
 
-/* Bytes of the buffer that image_decode needs: the upright picture, and the stored one if it must be turned. */
+/* Bytes of image_decode's buffer: the upright picture, and the stored one if it must be turned. */
 size_t image_decode_bytes(const OcrImageInfo *info);
 
 /*

@@ -17,7 +17,7 @@
 typedef struct ViewPlan {
     OcrMode mode;      /* never OCR_MODE_AUTO */
     int global_size;   /* side of the global view, pixels */
-    int tile_size;     /* side of a tile, pixels */
+    int tile_size;     /* side of a tile, pixels; 0 in modes that have none */
     int columns, rows; /* grid of tiles; 1 x 1 means no tiles */
 } ViewPlan;
 
@@ -26,10 +26,12 @@ static inline int view_tiles(const ViewPlan *plan) {
     return plan->columns * plan->rows > 1 ? plan->columns * plan->rows : 0;
 }
 
-/* Tokens per side of a view of `size` pixels after patching by 16 and compressing by 4: q(S) of spec 2.1. */
-static inline int view_side_tokens(int size) { return (size / 16 + 3) / 4; }
+/* Tokens per side of a view after patching by 16 and compressing by 4: q(S) of spec 2.1. */
+static inline int view_side_tokens(int size) {
+    return (size / 16 + 3) / 4;
+}
 
-/* The views of a width x height picture; OCR_IMAGE_ASPECT if a side would vanish. mode is not AUTO. */
+/* The views of a width x height picture. mode is not AUTO. OCR_IMAGE_ASPECT if a side vanishes. */
 OcrCode views_plan(OcrMode mode, int width, int height, ViewPlan *plan, OcrError *err);
 
 /* Vision tokens as the paper counts them: 64, 100, 256, 400, n * 100 + 256, n * 256 + 400. */
@@ -43,7 +45,7 @@ size_t views_bytes(const ViewPlan *plan);
 /* View i of 0..view_tiles(plan), the global one last; size receives its side. */
 const uint8_t *views_at(const ViewPlan *plan, const uint8_t *views, int i, int *size);
 
-/* Bytes of scratch that views_make needs for a picture of this size. */
+/* Bytes of scratch that views_make needs for a picture of this size: some rows, never all. */
 size_t views_scratch_bytes(const ViewPlan *plan, int width, int height);
 
 /*
