@@ -16,33 +16,37 @@
 #include <stdint.h>
 
 typedef struct Tokenizer Tokenizer;
-typedef struct TokenizerFile TokenizerFile; /* the parsed JSON, alive only while loading */
+typedef struct TokenizerFile TokenizerFile; /* what was read, alive only while loading */
 
 /*
  * Read and check dir/tokenizer.json. Everything that encode and decode later
  * rely on is validated here: ids below vocab_size, all 256 byte symbols, merges
  * whose parts and result are in the vocabulary, patterns that compile, and the
- * presence of <image>. OCR_MODEL_TOKENIZER names what is wrong.
+ * presence of the marks of begin (id 0) and end (id 1) and of <image>.
+ * OCR_MODEL_TOKENIZER names what is wrong.
  */
 OcrCode tokenizer_file_read(const char *path, int vocab_size, TokenizerFile **out, OcrError *err);
 void tokenizer_file_close(TokenizerFile *file); /* NULL is allowed */
 
-/* Lay the tables out in the arena (measure first, then carve) and build them. While measuring it returns NULL. */
-Tokenizer *tokenizer_build(const TokenizerFile *file, Arena *arena);
+/*
+ * Lay the tables out in the arena: measure first, which returns NULL, then
+ * carve, which takes the compiled patterns out of the file.
+ */
+Tokenizer *tokenizer_build(TokenizerFile *file, Arena *arena);
 
 /* Compiled patterns live outside the arena (PCRE2's heap); call once when the model is closed. */
 void tokenizer_release(Tokenizer *tokenizer);
 
 /*
  * Ids of UTF-8 text; added tokens are recognised anywhere in it. Writes at most
- * capacity ids and sets *count to the number that the text has. scratch-free:
- * transient memory is malloc'ed and freed before returning. OCR_PROMPT if the
- * text is not valid UTF-8.
+ * capacity ids and sets *count to the number that the text has. Transient memory
+ * is malloc'ed and freed before returning. OCR_PROMPT if the text is not valid
+ * UTF-8 or longer than 1 MiB.
  */
 OcrCode tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t length, int *ids,
                          int capacity, int *count, OcrError *err);
 
-/* The token whose whole text this is (added tokens first, then the vocabulary by its bytes), or -1. */
+/* The token with exactly this text, or -1; added tokens first, then the vocabulary by its bytes. */
 int tokenizer_find(const Tokenizer *tokenizer, const char *text, size_t length);
 
 /*
