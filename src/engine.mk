@@ -5,12 +5,13 @@
 ENGINE_SRCS := $(patsubst $(ENGINE_DIR)/%,%,$(sort $(wildcard \
 	$(addprefix $(ENGINE_DIR)/,engine.c base/*.c kernels/*.c model/*.c vision/*.c decoder/*.c))))
 
-# OpenBLAS: the serial build, since the engine has threads of its own and a
-# library that starts some at load time would start them in the postmaster.
-# Debian keeps each build in a folder of its own and lets an alternative choose
-# the one on the common path; the rpath makes the choice ours. Elsewhere:
-# whatever pkg-config calls openblas.
-ENGINE_BLAS_DIR := $(wildcard /usr/lib/$(shell $(CC) -print-multiarch)/openblas-serial)
+# OpenBLAS: the OpenMP build. Of the three that Debian has, the one with POSIX
+# threads starts some at load time, which under shared_preload_libraries would be
+# in the postmaster, and the serial one is not safe to call from two threads. Each
+# build lies in a folder of its own and an alternative chooses the one on the
+# common path; the rpath makes the choice ours. Elsewhere: whatever pkg-config
+# calls openblas.
+ENGINE_BLAS_DIR := $(wildcard /usr/lib/$(shell $(CC) -print-multiarch)/openblas-openmp)
 ENGINE_PKG_CONFIG := $(if $(ENGINE_BLAS_DIR),PKG_CONFIG_PATH=$(ENGINE_BLAS_DIR)/pkgconfig) pkg-config
 ENGINE_PACKAGES = openblas libjpeg libpng zlib libpcre2-8 jansson
 

@@ -20,6 +20,7 @@
  */
 #include "kernels/pool.h"
 
+#include <cblas.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -118,6 +119,7 @@ static bool take_chunk(OcrPool *pool, int thread) {
 static void *work(void *argument) {
     Worker *worker = argument;
     OcrPool *pool = worker->pool;
+    openblas_set_num_threads(1);
     while (!atomic_load(&pool->stop)) {
         while (take_chunk(pool, worker->thread))
             ;
@@ -216,6 +218,8 @@ static void stop_workers(OcrPool *pool, int workers) {
 
 OcrCode pool_create(int threads, OcrPool **out, OcrError *err) {
     *out = NULL;
+    /* OpenBLAS works in the thread that calls it; each must be told (OpenMP keeps this per thread). */
+    openblas_set_num_threads(1);
     size_t bytes = sizeof(OcrPool) + (size_t)(threads - 1) * sizeof(Worker);
     OcrPool *pool = aligned_alloc(CACHE_LINE, (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
     if (!pool)
