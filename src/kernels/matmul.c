@@ -1,110 +1,148 @@
+/*
+ * matmul.c - products of activations and weights, from jobs to chunks to kernels.
+ *
+ * Jobs are cut into tiles, a stretch of rows by a stretch of columns of an
+ * output, and the tiles of all jobs of a call are the chunks of one loop of the
+ * pool: one barrier, however many experts a layer visits. A thread multiplies a
+ * tile into private scratch and finishes it (bias, activation, residual) on the
+ * way to y, so nothing is written twice and no two threads meet.
+ *
+ * Both x and w lie with k, the dimension that is summed, running along their
+ * rows. The kernels therefore multiply vectors along k: a few rows of x by a few
+ * rows of w, each pair with a vector of partial sums in a register, that are
+ * added up at the end of a block of k. Nothing is transposed, and there are two
+ * forms of the same loop:
+ *
+ *   few    up to FEW_ROWS rows of x. Weights go from the mapping through a
+ *          register, once: decoding is bound by reading them.
+ *   many   x and w are first copied, in blocks that fit the caches, to scratch,
+ *          as what the kernel multiplies: f32, or bf16. Whole vectors, padded with 0.
+ *
+ * Since both add the same numbers in the same order, a row's result does not
+ * depend on how many rows there are, which of the forms was taken, where tiles
+ * were cut or how many threads there are. This order is a level's own:
+ * processors of different levels differ in the last bits.
+ *
+ * matmul_simd.h holds the loops, matmul_<level>.c the vectors. matmul_amx.c and
+ * matmul_portable.c are of another kind: the one fills matrix registers, the
+ * other calls OpenBLAS.
+ */
 #include "kernels/matmul.h"
 
-#include "kernels/convert.h"
+#include "kernels/cpu.h"
 #include "kernels/matmul_kernel.h"
 
-#include <cblas.h>
-#include <math.h>
-#include <string.h>
+#include <stdalign.h>
 
-/* One thread's scratch. */
+#define FEW_ROWS 16
+#define CHUNKS_PER_THREAD 16 /* wanted, so that threads end together */
+#define LEAST_COLUMNS 32     /* of a tile, a multiple of what any kernel takes */
+
 typedef struct Scratch {
-    float c[TILE_ROWS * TILE_COLUMNS];
-    float up[TILE_ROWS * TILE_COLUMNS];
-    float kernel[KERNEL_FLOATS];
+    alignas(64) float c[TILE_ROWS * TILE_COLUMNS];
+    alignas(64) float up[TILE_ROWS * TILE_COLUMNS];
+    alignas(64) unsigned char kernel[KERNEL_SCRATCH_BYTES];
 } Scratch;
 
-size_t matmul_scratch_bytes(int threads) {
-    return (size_t)threads * sizeof(Scratch);
-}
-
-static int min_int(int a, int b) {
-    return a < b ? a : b;
-}
-static int ceil_div(int a, int b) {
-    return (a + b - 1) / b;
-}
-
-const void *tile_w(const Tile *tile, int c, int k) {
-    size_t at = (size_t)(tile->column + c) * (size_t)tile->w->columns + (size_t)k;
-    return (const char *)tile->w->data + at * (tile->w->type == WEIGHT_F32 ? 4 : 2);
-}
-
-void kernel_multiply_portable(const Tile *tile, float *c, float *scratch) {
-    float *x = scratch, *w = scratch + TILE_ROWS * DEPTH;
-    for (int k = 0; k < tile->w->columns; k += DEPTH) {
-        int depth = min_int(DEPTH, tile->w->columns - k);
-        for (int r = 0; r < tile->rows; r++)
-            memcpy(x + r * DEPTH, tile_x(tile, r) + k, (size_t)depth * sizeof *x);
-        for (int n = 0; n < tile->columns; n++)
-            convert_to_f32(tile_w(tile, n, k), tile->w->type, (size_t)depth, w + n * DEPTH);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, tile->rows, tile->columns, depth, 1.0f,
-                    x, DEPTH, w, DEPTH, k ? 1.0f : 0.0f, c, TILE_COLUMNS);
-    }
-}
-
-static void finish(const Tile *tile, const float *c, const float *up) {
-    const Matmul *job = tile->job;
-    for (int r = 0; r < tile->rows; r++) {
-        size_t at = (size_t)(tile->row + r) * (size_t)job->y_stride + (size_t)tile->column;
-        for (int n = 0; n < tile->columns; n++) {
-            float v = c[r * TILE_COLUMNS + n];
-            if (job->bias)
-                v += job->bias[tile->column + n];
-            if (job->activation == ACTIVATION_GELU)
-                v = 0.5f * v * (1.0f + erff(v * 0.70710678f));
-            else if (job->activation == ACTIVATION_QUICK_GELU)
-                v = v / (1.0f + expf(-1.702f * v));
-            else if (job->activation == ACTIVATION_SWIGLU)
-                v = v / (1.0f + expf(-v)) * up[r * TILE_COLUMNS + n];
-            job->y[at + (size_t)n] = v + (job->residual ? job->residual[at + (size_t)n] : 0.0f);
-        }
-    }
-}
-
-static int job_chunks(const Matmul *job) {
-    return ceil_div(job->rows, TILE_ROWS) * ceil_div(job->w.rows, TILE_COLUMNS);
-}
+typedef struct Kernel {
+    MultiplyTile *few, *many;
+    int row_step; /* rows that `many` takes at a time */
+} Kernel;
 
 typedef struct Batch {
     const Matmul *jobs;
+    const Kernel *exact, *fast;
+    int columns;      /* of a tile */
     Scratch *scratch; /* [threads] */
 } Batch;
 
+static const Kernel portable = {multiply_portable_few, multiply_portable_many, 1};
+#if defined(__x86_64__)
+static const Kernel avx2 = {multiply_avx2_few, multiply_avx2_many, 3};
+static const Kernel avx512 = {multiply_avx512_few, multiply_avx512_many, 3};
+static const Kernel bf16 = {multiply_bf16_few, multiply_bf16_many, 3};
+
+static const Kernel *exact_kernel(CpuLevel level) {
+    return level >= CPU_AVX512 ? &avx512 : level >= CPU_AVX2 ? &avx2 : &portable;
+}
+
+static const Kernel *fast_kernel(CpuLevel level) {
+    return level >= CPU_AVX512_BF16 ? &bf16 : exact_kernel(level);
+}
+#else
+static const Kernel *exact_kernel(CpuLevel level) {
+    (void)level;
+    return &portable;
+}
+
+static const Kernel *fast_kernel(CpuLevel level) {
+    return exact_kernel(level);
+}
+#endif
+
+size_t matmul_scratch_bytes(int threads) {
+    return (size_t)threads * sizeof(Scratch) + alignof(Scratch) - 1;
+}
+
+static const Kernel *job_kernel(const Batch *batch, const Matmul *job) {
+    return job->w.type == WEIGHT_BF16 ? batch->fast : batch->exact;
+}
+
+/* Rows of a job's tiles: about the same for all of them. */
+static int job_rows(const Batch *batch, const Matmul *job) {
+    int step = job_kernel(batch, job)->row_step;
+    return ceil_div(ceil_div(job->rows, ceil_div(job->rows, TILE_ROWS)), step) * step;
+}
+
+static int job_chunks(const Batch *batch, const Matmul *job) {
+    if (job->rows == 0)
+        return 0;
+    return ceil_div(job->rows, job_rows(batch, job)) * ceil_div(job->w.rows, batch->columns);
+}
+
+static int batch_chunks(const Batch *batch, int count) {
+    int chunks = 0;
+    for (int i = 0; i < count; i++)
+        chunks += job_chunks(batch, &batch->jobs[i]);
+    return chunks;
+}
+
+/* Tiles that share weights follow each other, so the weights are read from memory once. */
 static void multiply_chunk(void *context, int chunk, int thread) {
     const Batch *batch = context;
     const Matmul *job = batch->jobs;
     Scratch *scratch = &batch->scratch[thread];
-    while (chunk >= job_chunks(job))
-        chunk -= job_chunks(job++);
-    int down = ceil_div(job->rows, TILE_ROWS);
-    int row = chunk % down * TILE_ROWS, column = chunk / down * TILE_COLUMNS;
-    Tile tile = {job,    &job->w,
-                 row,    min_int(TILE_ROWS, job->rows - row),
-                 column, min_int(TILE_COLUMNS, job->w.rows - column)};
-    kernel_multiply_portable(&tile, scratch->c, scratch->kernel);
+    while (chunk >= job_chunks(batch, job))
+        chunk -= job_chunks(batch, job++);
+
+    int rows = job_rows(batch, job), down = ceil_div(job->rows, rows);
+    Tile tile = {.job = job, .w = &job->w};
+    tile.row = chunk % down * rows;
+    tile.rows = min_int(rows, job->rows - tile.row);
+    tile.column = chunk / down * batch->columns;
+    tile.columns = min_int(batch->columns, job->w.rows - tile.column);
+
+    const Kernel *kernel = job_kernel(batch, job);
+    MultiplyTile *multiply = job->rows <= FEW_ROWS ? kernel->few : kernel->many;
+    multiply(&tile, scratch->c, scratch->kernel);
     if (job->activation == ACTIVATION_SWIGLU) {
         tile.w = &job->up;
-        kernel_multiply_portable(&tile, scratch->up, scratch->kernel);
+        multiply(&tile, scratch->up, scratch->kernel);
     }
-    finish(&tile, scratch->c, scratch->up);
+    matmul_finish(&tile, scratch->c, scratch->up);
 }
 
 void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *pool, void *scratch) {
-    Batch batch = {jobs, scratch};
-    int chunks = 0;
-    (void)precision;
-    for (int i = 0; i < count; i++)
-        chunks += job_chunks(&jobs[i]);
+    CpuLevel level = cpu_level();
+    uintptr_t aligned = ((uintptr_t)scratch + alignof(Scratch) - 1) / alignof(Scratch);
+    Batch batch = {.jobs = jobs, .columns = TILE_COLUMNS, .exact = exact_kernel(level)};
+    batch.fast = precision == PRECISION_FAST ? fast_kernel(level) : batch.exact;
+    batch.scratch = (Scratch *)(aligned * alignof(Scratch));
+
+    int chunks = batch_chunks(&batch, count);
+    while (chunks < pool_threads(pool) * CHUNKS_PER_THREAD && batch.columns > LEAST_COLUMNS) {
+        batch.columns /= 2;
+        chunks = batch_chunks(&batch, count);
+    }
     pool_run(pool, chunks, multiply_chunk, &batch);
-}
-
-void gemm_nt(Panel a, Panel b, Panel c) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, a.rows, b.rows, a.columns, 1.0f, a.data,
-                a.stride, b.data, b.stride, 0.0f, c.data, c.stride);
-}
-
-void gemm_nn(Panel a, Panel b, Panel c) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, a.rows, b.columns, a.columns, 1.0f,
-                a.data, a.stride, b.data, b.stride, 0.0f, c.data, c.stride);
 }

@@ -1,25 +1,58 @@
 /*
- * matmul_kernel.h - what the front in matmul.c asks of each instruction set.
- * Private to src/kernels and its tests.
+ * matmul_kernel.h - between the front in matmul.c and the kernels of each
+ * instruction set. Private to src/kernels and its tests.
  */
 #ifndef OCR_MATMUL_KERNEL_H
 #define OCR_MATMUL_KERNEL_H
 
 #include "kernels/matmul.h"
 
-/* The largest tile, and the scratch that a kernel may use for one. */
-#define TILE_ROWS 96
+#define TILE_ROWS 192
 #define TILE_COLUMNS 256
-#define DEPTH 512 /* columns of x and w in work at once */
-#define KERNEL_FLOATS ((TILE_ROWS + TILE_COLUMNS) * DEPTH)
+#define BLOCK_BYTES 2048 /* of a row of x or w that is multiplied at one go */
 
-/* A rectangle of a job's output, and the matrix whose product is wanted. */
+/* Room for one block of all rows of a tile, and for one of TILE_COLUMNS weight rows. */
+#define KERNEL_SCRATCH_BYTES ((TILE_ROWS + TILE_COLUMNS) * BLOCK_BYTES)
+
+/* A rectangle of a job's output, to be multiplied by one of its matrices. */
 typedef struct Tile {
     const Matmul *job;
     const Matrix *w;     /* job->w or job->up */
-    int row, rows;       /* rows <= TILE_ROWS */
-    int column, columns; /* columns <= TILE_COLUMNS */
+    int row, rows;       /* 1..TILE_ROWS rows from row on */
+    int column, columns; /* 1..TILE_COLUMNS columns from column on */
 } Tile;
+
+/*
+ * c = x w^T for one tile. c: [tile->rows][TILE_COLUMNS], of which columns beyond
+ * tile->columns may be overwritten; scratch: KERNEL_SCRATCH_BYTES, aligned to 64.
+ */
+typedef void MultiplyTile(const Tile *tile, float *c, void *scratch);
+
+/* `few` reads each weight from the mapping, `many` first copies blocks into scratch. */
+MultiplyTile multiply_portable_few, multiply_portable_many;
+#if defined(__x86_64__)
+MultiplyTile multiply_avx2_few, multiply_avx2_many;
+MultiplyTile multiply_avx512_few, multiply_avx512_many;
+MultiplyTile multiply_bf16_few, multiply_bf16_many; /* of bf16 weights, x rounded to bf16 */
+MultiplyTile multiply_amx_many;                     /* likewise */
+#endif
+
+/* bias, activation, residual: c and up [tile->rows][TILE_COLUMNS] to the job's y. Overwrites c. */
+void matmul_finish(const Tile *tile, float *c, const float *up);
+
+/* The loops that define a job's result, summed in double. */
+void matmul_reference(const Matmul *job);
+
+static inline int min_int(int a, int b) {
+    return a < b ? a : b;
+}
+static inline int ceil_div(int a, int b) {
+    return (a + b - 1) / b;
+}
+
+static inline size_t weight_bytes(WeightType type) {
+    return type == WEIGHT_F32 ? 4 : 2;
+}
 
 /* Row r of the tile's x. */
 static inline const float *tile_x(const Tile *tile, int r) {
@@ -28,13 +61,14 @@ static inline const float *tile_x(const Tile *tile, int r) {
     return job->x + (size_t)row * (size_t)job->x_stride;
 }
 
-/* Weight row of the tile's column c, from w column k on. */
-const void *tile_w(const Tile *tile, int c, int k);
-
-/* c = x w^T; c: [rows][TILE_COLUMNS], scratch: [KERNEL_FLOATS] */
-void kernel_multiply_portable(const Tile *tile, float *c, float *scratch);
-
-/* The plain loops that define a job's result, summed in double. */
-void matmul_reference(const Matmul *job);
+/*
+ * The weights of the tile's column c. Kernels work on several columns at a time:
+ * beyond the last one they are given the last one again.
+ */
+static inline const char *tile_w(const Tile *tile, int c) {
+    int row = tile->column + min_int(c, tile->columns - 1);
+    return (const char *)tile->w->data +
+           (size_t)row * (size_t)tile->w->columns * weight_bytes(tile->w->type);
+}
 
 #endif

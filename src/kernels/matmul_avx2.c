@@ -1,0 +1,64 @@
+#if defined(__x86_64__)
+#include "kernels/matmul_kernel.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#define TARGET __attribute__((target("avx2,fma,f16c")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define NAME(suffix) multiply_avx2_##suffix
+#define COLUMNS 4
+#define STEP 8
+
+typedef float Element;
+typedef __m256 Operand;
+typedef __m256 Sum;
+
+INLINE Operand widen(__m128i bits, WeightType type) {
+    if (type == WEIGHT_F16)
+        return _mm256_cvtph_ps(bits);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
+INLINE Operand load_x(const float *x) {
+    return _mm256_loadu_ps(x);
+}
+
+INLINE Operand load_x_part(const float *x, int count) {
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(x, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));
+}
+
+INLINE Operand load_w(const void *w, WeightType type) {
+    return type == WEIGHT_F32 ? _mm256_loadu_ps(w) : widen(_mm_loadu_si128(w), type);
+}
+
+INLINE Operand load_w_part(const void *w, WeightType type, int count) {
+    if (type == WEIGHT_F32)
+        return load_x_part(w, count);
+    uint16_t bits[STEP] = {0}; /* there is no masked load of 16-bit elements */
+    memcpy(bits, w, (size_t)count * sizeof *bits);
+    return widen(_mm_loadu_si128((const __m128i *)bits), type);
+}
+
+INLINE Operand load_packed(const Element *from) {
+    return _mm256_load_ps(from);
+}
+
+INLINE void store_packed(Element *to, Operand values) {
+    _mm256_store_ps(to, values);
+}
+
+INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
+    return _mm256_fmadd_ps(x, w, sum);
+}
+
+INLINE void put_sums(float *c, const Sum *sums, bool first) {
+    __m256 pairs =
+        _mm256_hadd_ps(_mm256_hadd_ps(sums[0], sums[1]), _mm256_hadd_ps(sums[2], sums[3]));
+    __m128 total = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+    _mm_storeu_ps(c, first ? total : _mm_add_ps(_mm_loadu_ps(c), total));
+}
+
+#include "kernels/matmul_simd.h"
+#endif

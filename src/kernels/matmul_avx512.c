@@ -1,0 +1,54 @@
+#if defined(__x86_64__)
+#include "kernels/matmul_kernel.h"
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define NAME(suffix) multiply_avx512_##suffix
+#define COLUMNS 8
+#define STEP 16
+
+typedef float Element;
+typedef __m512 Operand;
+typedef __m512 Sum;
+
+INLINE Operand widen(__m256i bits, WeightType type) {
+    if (type == WEIGHT_F16)
+        return _mm512_cvtph_ps(bits);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+INLINE Operand load_x(const float *x) {
+    return _mm512_loadu_ps(x);
+}
+
+INLINE Operand load_x_part(const float *x, int count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), x);
+}
+
+INLINE Operand load_w(const void *w, WeightType type) {
+    return type == WEIGHT_F32 ? _mm512_loadu_ps(w) : widen(_mm256_loadu_si256(w), type);
+}
+
+INLINE Operand load_w_part(const void *w, WeightType type, int count) {
+    __mmask16 mask = (__mmask16)((1u << count) - 1);
+    return type == WEIGHT_F32 ? _mm512_maskz_loadu_ps(mask, w)
+                              : widen(_mm256_maskz_loadu_epi16(mask, w), type);
+}
+
+INLINE Operand load_packed(const Element *from) {
+    return _mm512_load_ps(from);
+}
+
+INLINE void store_packed(Element *to, Operand values) {
+    _mm512_store_ps(to, values);
+}
+
+INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
+    return _mm512_fmadd_ps(x, w, sum);
+}
+
+#include "kernels/matmul_sums.h"
+#include "kernels/matmul_simd.h"
+#endif

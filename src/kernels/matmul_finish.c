@@ -1,0 +1,70 @@
+#include "kernels/activation.h"
+#include "kernels/cpu.h"
+#include "kernels/matmul_kernel.h"
+
+#include <stdbool.h>
+
+/*
+ * One row; c: [columns], and so the rest. Each loop is short, in cache, and
+ * vectorised by the compiler, once for each instruction set.
+ */
+ACTIVATION void finish_row(const Tile *tile, int r, float *restrict c, const float *restrict up,
+                           bool fused) {
+    const Matmul *job = tile->job;
+    size_t at = (size_t)(tile->row + r) * (size_t)job->y_stride + (size_t)tile->column;
+    int columns = tile->columns;
+    if (job->bias)
+        for (int n = 0; n < columns; n++)
+            c[n] += job->bias[tile->column + n];
+    switch (job->activation) {
+    case ACTIVATION_NONE:
+        break;
+    case ACTIVATION_GELU:
+        for (int n = 0; n < columns; n++)
+            c[n] = activation_gelu(c[n], fused);
+        break;
+    case ACTIVATION_QUICK_GELU:
+        for (int n = 0; n < columns; n++)
+            c[n] = activation_sigmoid_unit(c[n], 1.702f, fused);
+        break;
+    case ACTIVATION_SWIGLU:
+        for (int n = 0; n < columns; n++)
+            c[n] = activation_sigmoid_unit(c[n], 1.0f, fused) * up[n];
+        break;
+    }
+    if (job->residual)
+        for (int n = 0; n < columns; n++)
+            c[n] += job->residual[at + (size_t)n];
+    memcpy(job->y + at, c, (size_t)columns * sizeof *c);
+}
+
+ACTIVATION void finish_rows(const Tile *tile, float *c, const float *up, bool fused) {
+    for (int r = 0; r < tile->rows; r++)
+        finish_row(tile, r, c + r * TILE_COLUMNS, up + r * TILE_COLUMNS, fused);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma"))) static void finish_avx2(const Tile *tile, float *c,
+                                                            const float *up) {
+    finish_rows(tile, c, up, true);
+}
+
+__attribute__((
+    target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"))) static void
+finish_avx512(const Tile *tile, float *c, const float *up) {
+    finish_rows(tile, c, up, true);
+}
+
+void matmul_finish(const Tile *tile, float *c, const float *up) {
+    if (cpu_level() >= CPU_AVX512)
+        finish_avx512(tile, c, up);
+    else if (cpu_level() >= CPU_AVX2)
+        finish_avx2(tile, c, up);
+    else
+        finish_rows(tile, c, up, false);
+}
+#else
+void matmul_finish(const Tile *tile, float *c, const float *up) {
+    finish_rows(tile, c, up, true);
+}
+#endif

@@ -1,0 +1,489 @@
+/*
+ * Every kernel level against the loops summed in double. Inputs lie directly
+ * before a page that may not be touched.
+ */
+#include "support.h"
+
+#include "kernels/convert.h"
+#include "kernels/cpu.h"
+#include "kernels/matmul_kernel.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- memory that ends where the system says no ---- */
+
+typedef struct Guarded {
+    void *data; /* its last byte is the last that may be touched */
+    void *mapping;
+    size_t mapped;
+} Guarded;
+
+static Guarded guarded(size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), usable = (bytes + page - 1) / page * page;
+    Guarded g = {.mapped = usable + page};
+    g.mapping = mmap(NULL, g.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(g.mapping, MAP_FAILED);
+    assert_int_equal(mprotect((char *)g.mapping + usable, page, PROT_NONE), 0);
+    g.data = (char *)g.mapping + usable - bytes;
+    return g;
+}
+
+static void release(Guarded g) {
+    munmap(g.mapping, g.mapped);
+}
+
+/* ---- numbers ---- */
+
+static uint64_t seed;
+
+static float random_unit(void) {
+    return (float)random_between(&seed, -1000, 1000) / 1000.0f;
+}
+
+static uint16_t to_bf16(float value) { /* to nearest even; value is finite */
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+static uint16_t to_f16(float value) { /* towards zero; 2^-14 <= |value| < 1 or 0 */
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7FFFFFFF) < 0x38800000)
+        return 0;
+    return (uint16_t)((bits >> 16 & 0x8000) | ((bits & 0x7FFFFFFF) - (112u << 23)) >> 13);
+}
+
+static Guarded random_weights(Matrix *w, float scale) {
+    size_t count = (size_t)w->rows * (size_t)w->columns;
+    Guarded g = guarded(count * weight_bytes(w->type));
+    for (size_t i = 0; i < count; i++) {
+        float value = random_unit() * scale;
+        if (w->type == WEIGHT_F32)
+            ((float *)g.data)[i] = value;
+        else
+            ((uint16_t *)g.data)[i] = w->type == WEIGHT_BF16 ? to_bf16(value) : to_f16(value);
+    }
+    w->data = g.data;
+    return g;
+}
+
+/* ---- one random job ---- */
+
+typedef struct Case {
+    int rows, columns, depth; /* y [rows][columns] = x [.][depth] w^T */
+    WeightType type;
+    Activation activation;
+    bool bias, residual, in_place; /* residual is y itself */
+    bool gather;
+} Case;
+
+typedef struct Job {
+    Matmul matmul;
+    int x_count; /* rows in x */
+    int *x_rows;
+    float *expected; /* [rows][y_stride]; what lies between rows is y's */
+    Guarded x, w, up, y, bias, residual;
+} Job;
+
+static size_t y_floats(const Matmul *m) {
+    return m->rows ? (size_t)(m->rows - 1) * (size_t)m->y_stride + (size_t)m->w.rows : 0;
+}
+
+/* Sums are about 1, whatever the depth. */
+static Job make_job(Case c) {
+    Job job = {.x_count = c.gather ? c.rows + 3 : c.rows};
+    Matmul *m = &job.matmul;
+    float scale = 2.0f / sqrtf((float)c.depth);
+    *m = (Matmul){.rows = c.rows,
+                  .x_stride = c.depth + random_between(&seed, 0, 5),
+                  .y_stride = c.columns + random_between(&seed, 0, 5),
+                  .activation = c.activation,
+                  .w = {NULL, c.type, c.columns, c.depth},
+                  .up = {NULL, c.type, c.columns, c.depth}};
+    size_t x_floats =
+        job.x_count ? (size_t)(job.x_count - 1) * (size_t)m->x_stride + (size_t)c.depth : 0;
+    job.x = guarded(x_floats * sizeof(float));
+    for (size_t i = 0; i < x_floats; i++)
+        ((float *)job.x.data)[i] = random_unit();
+    m->x = job.x.data;
+    job.w = random_weights(&m->w, scale);
+    job.up = random_weights(&m->up, scale);
+    if (c.gather) {
+        m->x_rows = job.x_rows = calloc((size_t)c.rows + 1, sizeof(int));
+        for (int r = 0; r < c.rows; r++)
+            job.x_rows[r] = random_between(&seed, 0, job.x_count - 1);
+    }
+    job.bias = guarded((size_t)c.columns * sizeof(float));
+    for (int n = 0; n < c.columns; n++)
+        ((float *)job.bias.data)[n] = random_unit();
+    m->bias = c.bias ? job.bias.data : NULL;
+
+    size_t floats = y_floats(m);
+    job.y = guarded(floats * sizeof(float));
+    job.residual = guarded(floats * sizeof(float));
+    job.expected = calloc(floats + 1, sizeof(float));
+    for (size_t i = 0; i < floats; i++) {
+        ((float *)job.residual.data)[i] = random_unit();
+        ((float *)job.y.data)[i] = random_unit();
+    }
+    m->y = job.y.data;
+    m->residual = !c.residual ? NULL : c.in_place ? job.y.data : job.residual.data;
+    return job;
+}
+
+static void free_job(Job *job) {
+    Guarded all[] = {job->x, job->w, job->up, job->y, job->bias, job->residual};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        release(all[i]);
+    free(job->x_rows);
+    free(job->expected);
+}
+
+/* Where the kernels round x to bf16, so does the reference, which makes the comparison sharp. */
+static void expect(Job *job, bool rounded) {
+    Matmul reference = job->matmul;
+    size_t x_floats = (size_t)job->x_count * (size_t)job->matmul.x_stride;
+    float *x = calloc(x_floats + 1, sizeof(float));
+    if (rounded) {
+        for (int r = 0; r < job->x_count; r++)
+            for (int k = 0; k < job->matmul.w.columns; k++) {
+                size_t at = (size_t)r * (size_t)job->matmul.x_stride + (size_t)k;
+                x[at] = bf16_to_f32(to_bf16(job->matmul.x[at]));
+            }
+        reference.x = x;
+    }
+    memcpy(job->expected, job->matmul.y, y_floats(&job->matmul) * sizeof(float));
+    reference.y = job->expected;
+    if (job->matmul.residual == job->matmul.y)
+        reference.residual = reference.y;
+    matmul_reference(&reference);
+    free(x);
+}
+
+static void assert_as_expected(const Job *job, const char *what) {
+    const Matmul *m = &job->matmul;
+    for (size_t i = 0; i < y_floats(m); i++) {
+        bool between = i % (size_t)m->y_stride >= (size_t)m->w.rows;
+        double tolerance = between ? 0 : 2e-6 * (1 + fabs((double)job->expected[i]));
+        if (!(fabs((double)m->y[i] - (double)job->expected[i]) <= tolerance))
+            fail_msg("%s, %d x %d x %d, type %d, activation %d: row %zu column %zu: %.9g, not %.9g",
+                     what, m->rows, m->w.rows, m->w.columns, m->w.type, m->activation,
+                     i / (size_t)m->y_stride, i % (size_t)m->y_stride, (double)m->y[i],
+                     (double)job->expected[i]);
+    }
+}
+
+static OcrPool *pool_of(int threads) {
+    OcrPool *pool;
+    OcrError err;
+    assert_ok(pool_create(threads, &pool, &err), &err);
+    return pool;
+}
+
+static void run(const Matmul *jobs, int count, Precision precision, int threads) {
+    OcrPool *pool = pool_of(threads);
+    Guarded scratch = guarded(matmul_scratch_bytes(threads));
+    matmul_run(jobs, count, precision, pool, scratch.data);
+    release(scratch);
+    pool_destroy(pool);
+}
+
+static bool rounds(CpuLevel level, Precision precision, WeightType type) {
+    return precision == PRECISION_FAST && type == WEIGHT_BF16 && level >= CPU_AVX512_BF16;
+}
+
+/* The body once for every level that this processor has. */
+#define EACH_LEVEL(level)                                                                          \
+    for (CpuLevel level = CPU_PORTABLE;                                                            \
+         level <= cpu_best_level() && (cpu_force_level(level), true); level++)
+
+static void check(Case c, CpuLevel level, Precision precision, int threads) {
+    Job job = make_job(c);
+    expect(&job, rounds(level, precision, c.type));
+    run(&job.matmul, 1, precision, threads);
+    assert_as_expected(&job, cpu_level_name(level));
+    free_job(&job);
+}
+
+/* ---- tests ---- */
+
+static void test_row_counts(void **state) {
+    static const int rows[] = {0, 1, 2, 3, 4, 5, 15, 16, 17, 18, 31, 100, 193, 391};
+    (void)state;
+    EACH_LEVEL(level) {
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            for (int fast = 0; fast < 2; fast++)
+                for (WeightType type = WEIGHT_F32; type <= WEIGHT_F16; type++)
+                    check(
+                        (Case){rows[i], 70, 130, type, ACTIVATION_NONE, true, false, false, false},
+                        level, (Precision)fast, 2);
+    }
+}
+
+static void test_depths_and_widths(void **state) {
+    static const int depths[] = {1,  2,  7,   8,   15,  16,   17,   31,  32,
+                                 33, 63, 511, 512, 513, 1024, 1037, 2050};
+    static const int widths[] = {1, 2, 7, 8, 9, 31, 33, 255, 256, 259, 515};
+    (void)state;
+    EACH_LEVEL(level) {
+        for (size_t i = 0; i < sizeof depths / sizeof *depths; i++)
+            for (size_t j = 0; j < sizeof widths / sizeof *widths; j++)
+                for (int rows = 2; rows <= 20; rows += 18)
+                    check((Case){rows, widths[j], depths[i], (WeightType)((i + j) % 3),
+                                 ACTIVATION_NONE, false, false, false, false},
+                          level, (Precision)(j % 2), 1);
+    }
+}
+
+static void test_options(void **state) {
+    (void)state;
+    EACH_LEVEL(level) {
+        for (int bits = 0; bits < 64; bits++)
+            for (Activation a = ACTIVATION_NONE; a <= ACTIVATION_SWIGLU; a++)
+                check((Case){bits & 32 ? 37 : 5, 43, 77, (WeightType)(bits % 3), a, bits & 1,
+                             bits & 2, bits & 4, bits & 8},
+                      level, bits & 16 ? PRECISION_FAST : PRECISION_EXACT, 2);
+    }
+}
+
+/* As many experts have: jobs of all sizes in one call. */
+static void test_many_jobs(void **state) {
+    enum { JOBS = 40 };
+    (void)state;
+    EACH_LEVEL(level) {
+        for (int fast = 0; fast < 2; fast++) {
+            Job jobs[JOBS];
+            Matmul matmuls[JOBS];
+            for (int i = 0; i < JOBS; i++) {
+                Case c = {random_between(&seed, 0, 40),
+                          random_between(&seed, 1, 300),
+                          random_between(&seed, 1, 300),
+                          (WeightType)random_between(&seed, 0, 2),
+                          (Activation)random_between(&seed, 0, 3),
+                          true,
+                          true,
+                          i % 2,
+                          true};
+                jobs[i] = make_job(c);
+                expect(&jobs[i], rounds(level, (Precision)fast, c.type));
+                matmuls[i] = jobs[i].matmul;
+            }
+            run(matmuls, JOBS, (Precision)fast, 2);
+            for (int i = 0; i < JOBS; i++) {
+                assert_as_expected(&jobs[i], cpu_level_name(level));
+                free_job(&jobs[i]);
+            }
+        }
+    }
+}
+
+static void test_no_jobs(void **state) {
+    (void)state;
+    run(NULL, 0, PRECISION_EXACT, 2);
+}
+
+/* The same bits for any number of threads, rows, and split into tiles. */
+static void test_rows_are_independent(void **state) {
+    enum { ROWS = 200, COLUMNS = 300 };
+    static const int depths[] = {64, 700, 1500};
+    (void)state;
+    EACH_LEVEL(level) {
+        for (int variant = 0; variant < 12; variant++) {
+            Precision precision = (Precision)(variant % 2);
+            WeightType type = (WeightType)(variant / 2 % 2);
+            bool promised = level != CPU_PORTABLE;
+            Job job = make_job((Case){ROWS, COLUMNS, depths[variant / 4], type, ACTIVATION_SWIGLU,
+                                      true, false, false, false});
+            Matmul m = job.matmul;
+            run(&m, 1, precision, 1);
+            for (size_t i = 0; i < y_floats(&m); i++)
+                job.expected[i] = m.y[i];
+            for (int threads = 2; threads <= 5; threads++) {
+                memset(m.y, 0xFF, y_floats(&m) * sizeof(float));
+                run(&m, 1, precision, threads);
+                for (int r = 0; promised && r < ROWS; r++)
+                    assert_memory_equal(m.y + r * m.y_stride, job.expected + r * m.y_stride,
+                                        COLUMNS * sizeof(float));
+            }
+            for (int rows = 1; promised && rows <= 20; rows++) {
+                Matmul some = m;
+                int first = random_between(&seed, 0, ROWS - rows);
+                some.x += first * m.x_stride;
+                some.rows = rows;
+                run(&some, 1, precision, 2);
+                for (int r = 0; r < rows; r++)
+                    assert_memory_equal(m.y + r * m.y_stride,
+                                        job.expected + (first + r) * m.y_stride,
+                                        COLUMNS * sizeof(float));
+            }
+            free_job(&job);
+        }
+    }
+}
+
+/* A row of x that holds NaN or infinity spoils its own row of y, a row of w its own column. */
+static void test_not_finite(void **state) {
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    (void)state;
+    EACH_LEVEL(level) {
+        for (int variant = 0; variant < 48; variant++) {
+            int rows = variant % 2 ? 5 : 41, columns = 37, depth = 75;
+            float value = bad[variant / 2 % 3];
+            Activation activation = (Activation)(variant / 12);
+            Job job = make_job(
+                (Case){rows, columns, depth, WEIGHT_BF16, activation, true, true, false, false});
+            int row = random_between(&seed, 0, rows - 1),
+                column = random_between(&seed, 0, columns - 1);
+            ((float *)job.x.data)[row * job.matmul.x_stride + random_between(&seed, 0, depth - 1)] =
+                value;
+            ((uint16_t *)job.w.data)[column * depth + random_between(&seed, 0, depth - 1)] = 0x7FC0;
+            run(&job.matmul, 1, variant / 6 % 2 ? PRECISION_FAST : PRECISION_EXACT, 2);
+            for (int r = 0; r < rows; r++)
+                for (int n = 0; n < columns; n++) {
+                    float y = job.matmul.y[r * job.matmul.y_stride + n];
+                    if (n == column || (r == row && isnan(value)))
+                        assert_true(isnan(y));
+                    else if (r != row)
+                        assert_true(isfinite(y));
+                }
+            free_job(&job);
+        }
+    }
+}
+
+/* Sums of the largest, smallest and signed-zero values, that are exact in any order. */
+static void test_extremes(void **state) {
+    (void)state;
+    EACH_LEVEL(level) {
+        for (int rows = 1; rows <= 20; rows += 19) {
+            float x[20][3], y[20][4];
+            float w[4][3] = {{0x1p-126f, 0, 0}, {0x1p127f, 0, 0}, {-0.0f, 0, 0}, {0, 0, 0x1p-149f}};
+            float expected[4] = {0x1p-126f * 0.5f, 0x1p126f, 0, 0x1p-140f};
+            for (int r = 0; r < rows; r++)
+                x[r][0] = 0.5f, x[r][1] = 1, x[r][2] = 512;
+            Matmul m = {.x = &x[0][0],
+                        .rows = rows,
+                        .x_stride = 3,
+                        .w = {w, WEIGHT_F32, 4, 3},
+                        .y = &y[0][0],
+                        .y_stride = 4};
+            run(&m, 1, PRECISION_EXACT, 1);
+            for (int r = 0; r < rows; r++)
+                for (int n = 0; n < 4; n++)
+                    assert_true(y[r][n] == expected[n]);
+        }
+    }
+}
+
+/* Each 16-bit pattern that is a number, times 1, is itself. */
+static void test_all_weights(void **state) {
+    (void)state;
+    uint16_t *w = malloc(65536 * sizeof *w);
+    float *y = malloc(20 * 65536 * sizeof *y), ones[20];
+    for (int i = 0; i < 65536; i++)
+        w[i] = (uint16_t)i;
+    for (int i = 0; i < 20; i++)
+        ones[i] = 1;
+    EACH_LEVEL(level) {
+        for (WeightType type = WEIGHT_BF16; type <= WEIGHT_F16; type++)
+            for (int rows = 1; rows <= 20; rows += 19) {
+                Matmul m = {.x = ones,
+                            .rows = rows,
+                            .x_stride = 1,
+                            .w = {w, type, 65536, 1},
+                            .y = y,
+                            .y_stride = 65536};
+                run(&m, 1, PRECISION_EXACT, 2);
+                for (int i = 0; i < 65536; i++) {
+                    float value = type == WEIGHT_BF16 ? bf16_to_f32(w[i]) : f16_to_f32(w[i]);
+                    assert_true(isnan(value) ? isnan(y[i]) : y[i] == value);
+                }
+            }
+    }
+    free(w);
+    free(y);
+}
+
+/* ---- panels ---- */
+
+static Panel random_panel(int rows, int columns, Guarded *memory) {
+    int stride = columns + random_between(&seed, 0, 9);
+    size_t floats = (size_t)(rows - 1) * (size_t)stride + (size_t)columns;
+    *memory = guarded(floats * sizeof(float));
+    for (size_t i = 0; i < floats; i++)
+        ((float *)memory->data)[i] = random_unit();
+    return (Panel){memory->data, rows, columns, stride};
+}
+
+static void check_gemm(int m, int n, int k, bool transposed) {
+    Guarded memory[3];
+    Panel a = random_panel(m, k, &memory[0]);
+    Panel b = transposed ? random_panel(n, k, &memory[1]) : random_panel(k, n, &memory[1]);
+    Panel c = random_panel(m, n, &memory[2]);
+    size_t floats = (size_t)(m - 1) * (size_t)c.stride + (size_t)n;
+    float *before = malloc(floats * sizeof *before);
+    memcpy(before, c.data, floats * sizeof *before);
+    (transposed ? gemm_nt : gemm_nn)(a, b, c);
+    for (size_t i = 0; i < floats; i++) {
+        int r = (int)(i / (size_t)c.stride), column = (int)(i % (size_t)c.stride);
+        if (column >= n) {
+            assert_true(c.data[i] == before[i]);
+            continue;
+        }
+        double sum = 0;
+        for (int j = 0; j < k; j++)
+            sum += (double)a.data[r * a.stride + j] * (double)(transposed
+                                                                   ? b.data[column * b.stride + j]
+                                                                   : b.data[j * b.stride + column]);
+        if (!(fabs(sum - (double)c.data[i]) <= 1e-6 * sqrt(k) * (1 + fabs(sum))))
+            fail_msg("%s %d x %d x %d: %d, %d: %g, not %g", transposed ? "nt" : "nn", m, n, k, r,
+                     column, (double)c.data[i], sum);
+    }
+    free(before);
+    for (int i = 0; i < 3; i++)
+        release(memory[i]);
+}
+
+static void test_panels(void **state) {
+    static const int rows[] = {1, 2, 3, 4, 5, 6, 7, 13, 16, 32, 61};
+    static const int columns[] = {1, 5, 16, 31, 63, 64, 65, 128, 130, 200};
+    static const int depths[] = {1, 3, 8, 32, 33, 64, 80, 127, 128, 129, 300};
+    (void)state;
+    EACH_LEVEL(level) {
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
+                for (size_t l = 0; l < sizeof depths / sizeof *depths; l++) {
+                    check_gemm(rows[i], columns[j], depths[l], true);
+                    check_gemm(rows[i], columns[j], depths[l], false);
+                }
+    }
+}
+
+static int setup(void **state) {
+    (void)state;
+    seed = 1;
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    cpu_force_level(CPU_AMX_BF16);
+    return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_row_counts), TEST(test_depths_and_widths), TEST(test_options),
+        TEST(test_many_jobs),  TEST(test_no_jobs),           TEST(test_rows_are_independent),
+        TEST(test_not_finite), TEST(test_extremes),          TEST(test_all_weights),
+        TEST(test_panels),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
