@@ -1,0 +1,117 @@
+"""The losses: next token, and two that exist in training only, since the renderer knows where every character stands."""
+import torch
+import torch.nn.functional as F
+from model import rope_tables
+from render import MODES, global_box
+from tokenizer import EOS, PAD
+
+LOOKS = 320            # tokens of a page whose attention is taught
+
+
+class Objective:
+    def __init__(self, model, teachers, renderer, newline):
+        self.model, self.teachers, self.renderer, self.newline = model, teachers, renderer, newline
+        self.device = renderer.device
+        self.tables = None
+
+    def rope(self, n):
+        if self.tables is None or len(self.tables[0]) < n:
+            c = self.model.c
+            self.tables = rope_tables(max(n, 4096), c.hidden // c.heads, c.theta, self.device)
+        return self.tables[0][:n], self.tables[1][:n]
+
+    def place(self, at, batch):
+        """centres in pixels of the page -> pixels of the view that is read closest: the canvas of tiles, or the global view"""
+        sizes = batch["sizes"].float()
+        side, tile, squash = MODES[batch["mode"]]
+        if tile:
+            c, r = batch["grid"]
+            scale = torch.tensor([tile * c, tile * r], device=self.device) / sizes
+            return at * scale[:, None]
+        box = global_box(batch["sizes"], side, squash).float()
+        return box[:, None, :2] + at * (box[:, 2:] / sizes)[:, None]
+
+    def __call__(self, batch, slots, guide, strength=1.0, corrupt=.08):
+        """-> loss, {name: value} for the log"""
+        dev, model = self.device, self.model
+        cuda = dev == "cuda"
+        ids, first = batch["ids"], batch["first"]
+        side, tile, _ = MODES[batch["mode"]]
+        with torch.no_grad():
+            globe, tiles, at, points = self.renderer(batch, strength)
+            inputs = ids[:, :-1].clone()
+            t = torch.arange(inputs.shape[1], device=dev)
+            spoil = (torch.rand(inputs.shape, device=dev) < corrupt) & (inputs != self.newline) & (t >= first[:, None])
+            inputs = torch.where(spoil, torch.randint(3, model.c.vocab - 10, inputs.shape, device=dev), inputs)
+            inputs[inputs == PAD] = EOS
+            answers = torch.where((t[None] + 1 >= first[:, None]), ids[:, 1:], torch.full_like(ids[:, 1:], PAD))
+        with torch.autocast(dev, dtype=torch.bfloat16, enabled=cuda):
+            kind = torch.bfloat16 if cuda else torch.float32
+            g, neck = model.encode(globe.to(kind))
+            fine = None
+            if tiles is not None:
+                fine, neck = model.encode(tiles.to(kind))
+            picture = model.picture(g, fine, batch["grid"])
+            x = model.sequence(picture, inputs)
+            start = picture.shape[1] + 1
+            h, load, taught = model.decode(x, *self.rope(x.shape[1]))
+            logits = model.lm_head(h[:, start:]).float()
+        ce = F.cross_entropy(logits.flatten(0, 1), answers.flatten(), ignore_index=PAD)
+        with torch.no_grad():
+            asked = answers != PAD
+            log = dict(ce=ce.detach(), acc=((logits.argmax(-1) == answers) & asked).sum() / asked.sum(), tokens=asked.sum())
+        loss = ce + load
+        if slots:
+            l, hits = self.slot_loss(batch, points, g if fine is None else fine, neck)
+            loss = loss + slots * l
+            log.update(slot=hits[0], neck=hits[1])
+        if guide:
+            l = self.guide_loss(batch, at, asked, taught, start)
+            loss = loss + guide * l
+            log.update(look=l.detach())
+        return loss, log
+
+    def slot_loss(self, batch, points, features, neck):
+        dev, count, n = self.device, *points.shape[:2]
+        side, tile, _ = MODES[batch["mode"]]
+        with torch.no_grad():
+            c, r = batch["grid"]
+            view_side = tile or side
+            p = self.place(points, batch)
+            empty = torch.rand(count, n // 3 + 1, 2, device=dev) * torch.tensor([c * view_side, r * view_side], device=dev)
+            p = torch.cat([p, empty], 1)
+            x, y = p[..., 0].clamp(0, c * view_side - .01), p[..., 1].clamp(0, r * view_side - .01)
+            view = (torch.arange(count, device=dev)[:, None] * r + (y / view_side).long()) * c + (x / view_side).long()
+            x, y = x % view_side, y % view_side
+            slot = (view * (view_side // 16) + (y / 16).long()) * (view_side // 4) + (x / 4).long()
+            taken = torch.zeros(count * r * c * (view_side // 16) * (view_side // 4) + 1, dtype=torch.bool, device=dev)
+            known = batch["answers"] >= 0
+            taken[torch.where(known, slot[:, :n], torch.full_like(slot[:, :n], len(taken) - 1)).flatten()] = True
+            answer = torch.cat([batch["answers"], torch.where(taken[slot[:, n:]], -100, 0)], 1)
+        flat = [v.flatten() for v in (view, x, y, answer)]
+        with torch.autocast(dev, dtype=torch.bfloat16, enabled=dev == "cuda"):
+            l1, a1 = self.teachers.token(features.flatten(0, 1), view_side // 64, 64, *flat)
+            l2, a2 = self.teachers.neck(neck.permute(0, 2, 3, 1).flatten(0, 2), view_side // 16, 16, *flat)
+        return l1 + l2, (a1, a2)
+
+    def guide_loss(self, batch, at, asked, taught, start):
+        """Cross entropy of the taught heads' attention with the cell that holds the token"""
+        dev, count = self.device, len(at)
+        side, tile, _ = MODES[batch["mode"]]
+        with torch.no_grad():
+            pick = torch.randint(0, asked.shape[1], (count, min(LOOKS, asked.shape[1])), device=dev)
+            target = at[:, 1:].gather(1, pick[..., None].expand(-1, -1, 2))
+            weight = (asked.gather(1, pick) & (target[..., 0] >= 0)).float()
+            p = self.place(target, batch)
+            c, r = batch["grid"]
+            across, down = (10 * c, 10 * r) if tile else (side // 64, side // 64)
+            col, row = ((p[..., k] / 64).long().clamp(0, n - 1) for k, n in ((0, across), (1, down)))
+            cell = 1 + row * (across + 1) + col
+        total = 0
+        for q, k in taught:
+            q = q.gather(1, (pick + start)[..., None].expand(-1, -1, q.shape[-1]))
+            a = (q @ k.transpose(1, 2)).float() * q.shape[-1] ** -.5
+            later = torch.arange(a.shape[-1], device=dev) > (pick + start)[..., None]
+            a = a.masked_fill(later, float("-inf"))
+            total = total + ((a.logsumexp(-1) - a.gather(2, cell[..., None])[..., 0]) * weight).sum() / weight.sum().clamp(min=1)
+        return total / len(taught)

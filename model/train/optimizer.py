@@ -1,0 +1,52 @@
+"""Muon for the matrices of the blocks (momentum, orthogonalised by a Newton-Schulz iteration), AdamW for the rest."""
+import torch
+
+
+class Muon(torch.optim.Optimizer):
+    def __init__(self, params, lr, momentum=.95, decay=.02):
+        super().__init__(params, dict(lr=lr, momentum=momentum, decay=decay))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            shapes = {}
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                m = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                shapes.setdefault(p.shape, []).append((p, p.grad.lerp(m, group["momentum"])))
+            for (rows, columns), pairs in shapes.items():
+                x = torch.stack([u for _, u in pairs]).bfloat16()
+                if rows > columns:
+                    x = x.mT
+                x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+                for _ in range(5):
+                    a = x @ x.mT
+                    x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+                if rows > columns:
+                    x = x.mT
+                x = x.float() * max(1, rows / columns) ** .5
+                params = [p for p, _ in pairs]
+                torch._foreach_mul_(params, 1 - group["lr"] * group["decay"])
+                torch._foreach_add_(params, list(x.unbind(0)), alpha=-group["lr"])
+
+
+def make_optimizers(modules, lr, muon_lr):
+    """-> [AdamW, Muon], each with its base rate; all trained parameters"""
+    matrices, decayed, plain = [], [], []
+    for module in modules:
+        for name, p in module.named_parameters():
+            if not p.requires_grad:
+                continue
+            if p.ndim == 2 and ("blocks." in name or "layers." in name) and not any(k in name for k in ("rel_pos", ".gate.", "projector")):
+                matrices.append(p)
+            elif p.ndim < 2 or "pos" in name or "embed" in name:
+                plain.append(p)
+            else:
+                decayed.append(p)
+    groups = [dict(params=decayed, weight_decay=.05), dict(params=plain, weight_decay=0.)]
+    fused = dict(fused=True) if matrices[0].is_cuda else {}
+    return [(torch.optim.AdamW(groups, lr=lr, betas=(.9, .97), eps=1e-8, **fused), lr), (Muon(matrices, muon_lr), muon_lr)], matrices + decayed + plain

@@ -1,0 +1,239 @@
+"""Draws batches of pages on the device, spoils them as scanners and copiers do, and cuts the model's views.
+
+A batch lives on one canvas [B][1][H][W] of ink (0 paper, 1 ink), each page in its top left corner; every degradation
+hits a random subset of the pages whose size does not depend on data, so nothing waits for the device.
+"""
+import math, random
+import torch
+import torch.nn.functional as F
+
+# mode -> side of the global view, side of a tile or 0, squash
+MODES = {"tiny": (512, 0, True), "small": (640, 0, True), "base": (1024, 0, False), "large": (1280, 0, False), "gundam": (1024, 640, False)}
+GREY = 127 / 255
+JPEG = [[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92], [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99]]
+
+
+def global_box(sizes, side, squash):
+    """sizes [B][2] (w, h) -> left, top, width, height of the page in the global view [B][4] (spec 2.1, 2.3)"""
+    w, h = sizes[:, 0].double(), sizes[:, 1].double()
+    full = torch.full_like(w, side)
+    if squash:
+        return torch.stack([full * 0, full * 0, full, full], 1)
+    nw = torch.where(w >= h, full, torch.round(w / h * side))
+    nh = torch.where(w > h, torch.round(h / w * side), full)
+    return torch.stack([torch.round((side - nw) * .5), torch.round((side - nh) * .5), nw, nh], 1)
+
+
+def resampler(n, start, length, out, most):
+    """Pillow's bicubic as a matrix. n, start, length [B]: source pixels, place in the view; -> [B][out][most]; rows outside are 0."""
+    dev = n.device
+    n, start, length = (v.float()[:, None] for v in (n, start, length))
+    scale = n / length
+    wide = scale.clamp(min=1)
+    i = torch.arange(out, device=dev)[None]
+    centre = (i - start + .5) * scale
+    j = torch.arange(most, device=dev).float()
+    x = ((j + .5) - centre[..., None]).div_(wide[..., None]).abs_()
+    k = torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, torch.where(x < 2, ((-.5 * x + 2.5) * x - 4) * x + 2, torch.zeros_like(x)))
+    inside = (i >= start) & (i < start + length)
+    k = k * (inside[..., None] & (j < n[..., None]))
+    return k / k.sum(-1, keepdim=True).clamp(min=1e-6)
+
+
+def fit(image, sizes, box, out_w, out_h):
+    """image [B][1][H][W] -> [B][out_h][out_w], the page in `box`, grey around it"""
+    kx = resampler(sizes[:, 0], box[:, 0], box[:, 2], out_w, image.shape[3]).to(image.dtype)
+    ky = resampler(sizes[:, 1], box[:, 1], box[:, 3], out_h, image.shape[2]).to(image.dtype)
+    rows = (image[:, 0] @ kx.transpose(1, 2)).clamp(0, 1)
+    v = (ky @ rows).clamp(0, 1)
+    outside = (ky.sum(2) < .5)[:, :, None] | (kx.sum(2) < .5)[:, None, :]
+    return v.masked_fill(outside, GREY)
+
+
+class Renderer:
+    def __init__(self, atlas, device, seed=0):
+        self.device = device
+        self.half = torch.float16 if device == "cuda" else torch.float32
+        self.pixels = torch.from_numpy(atlas.pixels).to(device)
+        k = torch.arange(8).float()
+        d = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * .5
+        d[0] *= 2 ** -.5
+        self.dct, self.quant = d.to(device), torch.tensor(JPEG).float().to(device)
+        self.textures = self.make_textures()
+        self.random = random.Random(seed)
+
+    def make_textures(self, count=24, side=1024):
+        """Stand-ins for photographs and drawings [count][side][side]: clouds, bands, blobs and hatchings without letters."""
+        dev = self.device
+        out = torch.zeros(count, 1, side, side, device=dev)
+        for octave in range(2, 9):
+            n = 2 ** octave
+            gain = torch.rand(count, 1, 1, 1, device=dev) * .8 ** octave * 2
+            out += gain * F.interpolate(torch.randn(count, 1, n, n, device=dev), size=(side, side), mode="bicubic", align_corners=False)
+        out = torch.sigmoid(out * 1.5 / out.std((1, 2, 3), keepdim=True))
+        third = count // 3
+        out[:third] = (out[:third] * 5).round() / 5                                             # flat areas with edges
+        u = torch.arange(side, device=dev).float()
+        angle = torch.rand(third, 1, 1, device=dev) * math.pi
+        wave = torch.sin((u[None, None] * angle.cos() + u[None, :, None] * angle.sin()) * (torch.rand(third, 1, 1, device=dev) * .5 + .02))
+        out[third:2 * third, 0] = (out[third:2 * third, 0] > .55).float() * (wave > .3)
+        return out[:, 0].to(self.half)
+
+    def paste(self, g, count, h, w, total, sizes):
+        """glyphs g [N][6]: atlas offset, w, h, x, y, page"""
+        dev = self.device
+        area = (g[:, 1] * g[:, 2]).long()
+        ends = area.cumsum(0)
+        owner = torch.repeat_interleave(torch.arange(len(g), device=dev), area, output_size=total)
+        local = (torch.arange(total, device=dev) - (ends - area)[owner]).int()
+        gw = g[:, 1][owner]
+        dy = torch.div(local, gw, rounding_mode="floor")
+        page = g[:, 5][owner]
+        x, y = g[:, 3][owner] + local - dy * gw, g[:, 4][owner] + dy
+        limit = sizes.int()[page.long()]
+        ok = (x >= 0) & (x < limit[:, 0]) & (y >= 0) & (y < limit[:, 1])
+        at = torch.where(ok, (page.long() * h + y) * w + x, torch.full_like(x, count * h * w, dtype=torch.long))
+        ink = self.pixels[g[:, 0][owner].long() + local].float() / 255
+        canvas = torch.zeros(count * h * w + 1, device=dev)
+        canvas.scatter_reduce_(0, at, ink, "amax")
+        return canvas[:-1].view(count, 1, h, w)
+
+    def warp(self, m, at, sizes, some, angle, stretch, shear):
+        """Turn, stretch and shear the pages `some`; moves the centres at [B][T][2] too. -> how far outside the paper [n][1][H][W]"""
+        w, h = sizes[some, 0].float(), sizes[some, 1].float()
+        grow_x = 1 + angle.sin().abs() * h / w * torch.rand_like(w)
+        grow_y = 1 + angle.sin().abs() * w / h * torch.rand_like(h)
+        a, b = angle.cos() * stretch[:, 0] * grow_x, (-angle.sin() + shear) * h / w
+        c, d = angle.sin() * w / h, angle.cos() * stretch[:, 1] * grow_y
+        canvas_h, canvas_w = m.shape[2:]
+        x = torch.arange(canvas_w, device=self.device).float()[None, None] * 2 / w[:, None, None] + (1 / w[:, None, None] - 1)
+        y = torch.arange(canvas_h, device=self.device).float()[None, :, None] * 2 / h[:, None, None] + (1 / h[:, None, None] - 1)
+        v = lambda t: t[:, None, None]
+        sx, sy = v(a) * x + v(b) * y, v(c) * x + v(d) * y
+        outside = ((sx.abs() > 1) | (sy.abs() > 1))[:, None]
+        grid = torch.stack([(sx + 1) * v(w) / canvas_w - 1, (sy + 1) * v(h) / canvas_h - 1], -1)
+        moved = F.grid_sample(m[some].float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        m[some] = moved.masked_fill(outside, 0).to(m.dtype)
+        p = at[some]
+        size = torch.stack([w, h], 1)[:, None]
+        u = p / size * 2 - 1
+        det = a * d - b * c
+        q = torch.stack([d[:, None] * u[..., 0] - b[:, None] * u[..., 1], a[:, None] * u[..., 1] - c[:, None] * u[..., 0]], -1) / det[:, None, None]
+        q = torch.minimum(((q + 1) / 2 * size).clamp(min=0), size - 1)
+        at[some] = torch.where(p[..., :1] >= 0, q, p)
+        return outside
+
+    def jpeg(self, x):
+        n, _, h, w = x.shape
+        quality = torch.rand(n, 1, 1, 1, 1, device=self.device) * 70 + 20
+        scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+        q = (self.quant * scale / 100).round().clamp(min=1) / 255
+        b = x.float().clamp(0, 1).view(n, h // 8, 8, w // 8, 8).permute(0, 1, 3, 2, 4) - .5
+        c = self.dct @ b @ self.dct.t()
+        b = self.dct.t() @ (torch.round(c / q) * q) @ self.dct + .5
+        return b.permute(0, 1, 3, 2, 4).reshape(n, 1, h, w)
+
+    def spoil(self, m, at, sizes, batch, strength):
+        """ink m -> grey image [B][1][H][W] in 0..1, centres moved"""
+        dev, half, r, count = self.device, self.half, self.random, len(m)
+        dots, pictures, layout = batch["dots"], batch["pictures"], batch["layout"]
+        rand = lambda lo, hi, n: (torch.rand(n, 1, 1, 1, device=dev) * (hi - lo) + lo).to(half)
+
+        def some(p):
+            n = int(count * p * strength + r.random())
+            return torch.randperm(count, device=dev)[:n] if n else None
+
+        def apply(x, p, change):
+            i = some(p)
+            if i is not None:
+                x.index_copy_(0, i, change(x.index_select(0, i)).to(x.dtype))
+
+        def mix(x, change, lo, hi):
+            k = rand(lo, hi, len(x))
+            return x * (1 - k) + change(x) * k
+        x = torch.arange(m.shape[3], device=dev)
+        y = torch.arange(m.shape[2], device=dev)[:, None]
+        if dots.any():                                                                          # needles of a dot matrix
+            pitch = 2 + r.random() * 1.5
+            mask = (((x / pitch) % 1 - .5) ** 2 + ((y / pitch) % 1 - .5) ** 2 < .3).to(half)
+            i = torch.from_numpy(dots.nonzero()[0]).to(dev)
+            m[i] = F.max_pool2d(m[i], 2, 1, 1)[..., :-1, :-1] * mask
+        grow = lambda z: F.max_pool2d(z, 3, 1, 1)
+        apply(m, .15, lambda z: mix(z, grow, .1, .7))
+        apply(m, .12, lambda z: mix(z, lambda q: -grow(-q), .1, .45))
+        outside = None
+        i = some(.45)
+        if i is not None:
+            n = len(i)
+            angle = (torch.rand(n, device=dev) * 2 - 1) * (torch.rand(n, device=dev) * 3.2 * math.pi / 180)
+            stretch = 1 + (torch.rand(n, 2, device=dev) < .5) * (torch.rand(n, 2, device=dev) * .13 - .03)
+            shear = (torch.rand(n, device=dev) < .25) * (torch.rand(n, device=dev) * .1 - .05)
+            free = (~layout[i]).float()                                                         # boxes in the text must stay true
+            angle, shear, stretch = angle * free, shear * free, 1 + (stretch - 1) * free[:, None]
+            outside = i, self.warp(m, at, sizes, i, angle, stretch, shear)
+        for _ in range(2):
+            f = r.uniform(.55, .92)
+            apply(m, .08, lambda z: F.interpolate(F.interpolate(z.float(), scale_factor=f, mode="area"), size=z.shape[2:], mode="bilinear", align_corners=False))
+        soft = lambda z: F.avg_pool2d(z, 3, 1, 1)
+        apply(m, .4, lambda z: mix(z, soft, .2, 1))
+        apply(m, .2, lambda z: mix(z, soft, .2, 1))
+        apply(m, .06, lambda z: torch.maximum(z, rand(.04, .2, len(z)) * soft(z.flip(3).roll(1, 0))))      # the other side shines through
+        on = lambda p: (torch.rand(count, 1, 1, 1, device=dev) < p * strength).to(half)
+        paper = 1 - on(.5) * rand(0, .3, count)
+        ink = torch.minimum(on(.5) * rand(0, .5, count), paper - .25)
+        im = paper + (ink - paper) * m
+        for b, px, py, pw, ph in pictures:
+            t = self.textures[r.randrange(len(self.textures))]
+            tx, ty = r.randrange(max(1, 1024 - pw)), r.randrange(max(1, 1024 - ph))
+            step = max(1, -(-pw // 1024), -(-ph // 1024))
+            patch = t[ty:, tx:] if step == 1 else t.repeat_interleave(step, 0).repeat_interleave(step, 1)
+            im[b, 0, py:py + ph, px:px + pw] = patch[:ph, :pw][:im.shape[2] - py, :im.shape[3] - px] * r.uniform(.6, 1)
+        gx, gy = (x / m.shape[3] * 2 - 1).to(half), (y / m.shape[2] * 2 - 1).to(half)
+        apply(im, .25, lambda z: z + rand(-.14, .14, len(z)) * gx + rand(-.14, .14, len(z)) * gy)
+        apply(im, .06, lambda z: z * (1 - rand(.2, .7, len(z)) * torch.exp(-(x.to(half) * rand(.005, .06, len(z))))))   # shadow of the spine
+        i = some(.05)
+        if i is not None:                                                                       # a stamp: a ring across the text
+            n = len(i)
+            cx, cy = rand(.1, .9, n) * sizes[i, 0].view(n, 1, 1, 1), rand(.1, .9, n) * sizes[i, 1].view(n, 1, 1, 1)
+            radius = rand(.05, .2, n) * sizes[i].min(1)[0].view(n, 1, 1, 1)
+            d = (((x - cx) * rand(.5, 1.2, n)) ** 2 / radius.float() ** 2 + (y - cy) ** 2 / radius.float() ** 2).sqrt()
+            ring = ((d - 1).abs() < .06) | ((d - .8).abs() < .02)
+            im[i] = im[i] * (1 - ring * rand(.15, .6, n)).to(half)
+        apply(im, .05, lambda z: 1 - z)
+        apply(im, .4, lambda z: z + rand(.01, .1, len(z)) * torch.randn_like(z))
+
+        def specks(z):
+            u, p = torch.rand_like(z), rand(.0005, .012, len(z))
+            return torch.where(u < p, torch.zeros_like(z), torch.where(u > 1 - p, torch.ones_like(z), z))
+        apply(im, .06, specks)
+        apply(im, .04, lambda z: z * (1 - rand(.3, 1, len(z)) * grow(grow((torch.rand_like(z) < .00015).to(half)))))     # dirt
+        if outside is not None and r.random() < .6:
+            i, where = outside
+            im[i] = torch.where(where, rand(0, 1, len(i)), im[i])
+        apply(im, .08, lambda z: (soft(z) > rand(.42, .62, len(z)) * z.mean((1, 2, 3), keepdim=True).clamp(min=.5)).to(half))   # fax, G4
+        apply(im, .3, self.jpeg)
+        return im.clamp(0, 1)
+
+    def __call__(self, batch, strength=1.0):
+        """-> global views [B][3][S][S], tiles [B * r * c][3][640][640] or None, token and point centres in pixels of the page after the warp"""
+        sizes = batch["sizes"]
+        count = len(sizes)
+        h, w = batch["canvas"]
+        m = self.paste(batch["glyphs"], count, h, w, batch["total"], sizes).to(self.half)
+        at = torch.cat([batch["at"], batch["points"]], 1).clone()
+        im = self.spoil(m, at, sizes, batch, strength)
+        side, tile, squash = MODES[batch["mode"]]
+        tint = 1 - (torch.rand(count, 1, 1, 1, device=self.device) < .25 * strength) * torch.rand(count, 3, 1, 1, device=self.device) * .12
+        tint = tint.to(self.half)
+        globe = fit(im, sizes, global_box(sizes, side, squash), side, side)
+        colour = lambda v, t: (v[:, None] * t * 2 - 1)
+        tiles = None
+        if tile:
+            c, r = batch["grid"]
+            zero = torch.zeros(count, device=self.device)
+            box = torch.stack([zero, zero, zero + tile * c, zero + tile * r], 1)
+            tiles = fit(im, sizes, box, tile * c, tile * r).view(count, r, tile, c, tile).transpose(2, 3).reshape(count * r * c, tile, tile)
+            tiles = colour(tiles, tint.repeat_interleave(r * c, 0))
+        n = batch["at"].shape[1]
+        return colour(globe, tint), tiles, at[:, :n], at[:, n:]
