@@ -1,0 +1,397 @@
+/*
+ * Sessions: slots do not disturb each other, results do not depend on threads or
+ * batch mates, and everything that can end a page does.
+ */
+#include "support.h"
+
+#include "engine.h"
+#include "trace.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_PIXELS 100000000
+#define THREADS 2
+
+static OcrModel *model;
+static void *tables;
+
+static void *allocate(void *owner, size_t bytes) {
+    void **block = owner;
+    return *block = malloc(bytes);
+}
+
+/* A session with its pool and memory, and what its pages are made of. */
+typedef struct Run {
+    OcrPool *pool;
+    OcrSession *session;
+    void *block;
+    OcrLimits limits;
+} Run;
+
+typedef struct Job {
+    const char *image; /* of test/goldens/images */
+    OcrRequest request;
+    OcrBytes file;
+    OcrImageInfo info;
+    OcrPlan plan;
+} Job;
+
+static Job make_job(const char *image, OcrRequest request) {
+    Job job = {.image = image, .request = request, .file = read_file(golden_path(image))};
+    OcrError err;
+    assert_ok(ocr_image_probe(job.file, MAX_PIXELS, &job.info, &err), &err);
+    assert_ok(ocr_plan_page(model, &job.info, &request, &job.plan, &err), &err);
+    return job;
+}
+
+static Run make_run(const Job *jobs, int count, int slots, int threads) {
+    Run run = {.limits = {.slots = slots, .threads = threads, .compute = OCR_COMPUTE_F32}};
+    OcrError err;
+    for (int i = 0; i < count; i++)
+        ocr_limits_add(&run.limits, &jobs[i].plan, &jobs[i].request);
+    assert_ok(ocr_pool_create(threads, &run.pool, &err), &err);
+    size_t bytes = ocr_session_bytes(model, &run.limits);
+    run.block = malloc(bytes);
+    /* What the engine does not write must not matter. */
+    memset(run.block, 0xFF, bytes);
+    run.session = ocr_session_create(model, &run.limits, run.pool, run.block);
+    return run;
+}
+
+static void end_run(Run *run) {
+    free(run->block);
+    ocr_pool_destroy(run->pool);
+}
+
+static OcrCode start(Run *run, int slot, const Job *job, OcrError *err) {
+    void *scratch = malloc(ocr_start_bytes(&job->info, &job->plan));
+    OcrCode code = ocr_session_start(run->session, slot, job->file, &job->info, &job->request,
+                                     &job->plan, scratch, err);
+    free(scratch);
+    return code;
+}
+
+static void finish(Run *run) {
+    OcrError err;
+    OcrStep step;
+    while ((step = ocr_session_step(run->session, &err)) == OCR_STEP_MORE)
+        ;
+    if (step == OCR_STEP_FAILED)
+        fail_msg("%s", err.message);
+}
+
+/* Ids and confidence of a page read alone. */
+typedef struct Expected {
+    int ids[64];
+    int tokens;
+    double confidence;
+    OcrFinish finish;
+} Expected;
+
+static Expected result(const Run *run, int slot) {
+    OcrPage page;
+    Expected out = {0};
+    assert_true(ocr_session_finished(run->session, slot));
+    ocr_session_page(run->session, slot, &page);
+    assert_in_range(page.tokens, 0, 64);
+    memcpy(out.ids, page.ids, (size_t)page.tokens * sizeof(int));
+    out.tokens = page.tokens;
+    out.confidence = page.confidence;
+    out.finish = page.finish;
+    return out;
+}
+
+static void assert_same(Expected a, Expected b) {
+    assert_int_equal(a.tokens, b.tokens);
+    assert_memory_equal(a.ids, b.ids, sizeof a.ids);
+    assert_int_equal(a.finish, b.finish);
+    /* To the last bit: neither threads nor batch mates may show. */
+    assert_memory_equal(&a.confidence, &b.confidence, sizeof a.confidence);
+}
+
+static Expected read_alone(const Job *job, int threads) {
+    OcrError err;
+    Run run = make_run(job, 1, 1, threads);
+    assert_ok(start(&run, 0, job, &err), &err);
+    finish(&run);
+    Expected out = result(&run, 0);
+    end_run(&run);
+    return out;
+}
+
+static void slots_are_independent(void **state) {
+    (void)state;
+    Job jobs[] = {
+        make_job("images/page_small.png",
+                 (OcrRequest){.mode = OCR_MODE_TINY, .max_tokens = 9, .ngram_size = -1}),
+        make_job("images/scan_wide.jpg",
+                 (OcrRequest){.mode = OCR_MODE_GUNDAM, .max_tokens = 20, .ngram_size = 3}),
+        make_job("images/palette.png", (OcrRequest){.mode = OCR_MODE_SMALL,
+                                                    .max_tokens = 14,
+                                                    .prompt = "Describe <image> it"}),
+        make_job("images/alpha.png",
+                 (OcrRequest){.mode = OCR_MODE_BASE, .max_tokens = 3, .ngram_size = 20}),
+    };
+    Expected alone[4];
+    OcrError err;
+    for (int i = 0; i < 4; i++)
+        alone[i] = read_alone(&jobs[i], THREADS);
+
+    /* Three slots for four pages, twice over: a slot is refilled as soon as it is free. */
+    Run run = make_run(jobs, 4, 3, THREADS);
+    int owner[3] = {-1, -1, -1}, next = 0, done = 0;
+    while (done < 8) {
+        for (int s = 0; s < 3; s++) {
+            if (owner[s] >= 0 && ocr_session_finished(run.session, s)) {
+                assert_same(result(&run, s), alone[owner[s]]);
+                owner[s] = -1;
+                done++;
+            }
+            if (owner[s] < 0 && next < 8) {
+                owner[s] = next++ % 4;
+                assert_ok(start(&run, s, &jobs[owner[s]], &err), &err);
+            }
+        }
+        if (done < 8 && ocr_session_step(run.session, &err) == OCR_STEP_FAILED)
+            fail_msg("%s", err.message);
+    }
+    assert_int_equal(ocr_session_step(run.session, &err), OCR_STEP_DONE);
+    end_run(&run);
+    for (int i = 0; i < 4; i++)
+        free_bytes(jobs[i].file);
+}
+
+static void threads_do_not_show(void **state) {
+    (void)state;
+    Job job =
+        make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_SMALL, .max_tokens = 12});
+    Expected one = read_alone(&job, 1);
+    assert_same(read_alone(&job, 2), one);
+    assert_same(read_alone(&job, 5), one);
+    free_bytes(job.file);
+}
+
+static void encode_only_gives_rows(void **state) {
+    (void)state;
+    OcrError err;
+    Job job =
+        make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_TINY, .encode_only = true});
+    Run run = make_run(&job, 1, 1, 1);
+    assert_int_equal(run.limits.positions, 0);
+    assert_ok(start(&run, 0, &job, &err), &err);
+    finish(&run);
+    OcrPage page;
+    ocr_session_page(run.session, 0, &page);
+    assert_int_equal(page.plan.vision_tokens, 64);
+    assert_int_equal(page.plan.image_slots, 73);
+    OcrModelInfo info;
+    ocr_model_info(model, &info);
+    double sum = 0;
+    for (int i = 0; i < 73 * info.hidden; i++)
+        sum += fabs((double)page.vision[i]);
+    assert_true(isfinite(sum) && sum > 0);
+    end_run(&run);
+    free_bytes(job.file);
+}
+
+static void prompts_are_checked(void **state) {
+    (void)state;
+    OcrError err;
+    OcrBytes file = read_file(golden_path("images/page_small.png"));
+    OcrImageInfo info;
+    OcrPlan plan, bare, marked;
+    assert_ok(ocr_image_probe(file, MAX_PIXELS, &info, &err), &err);
+    OcrRequest request = {.mode = OCR_MODE_TINY, .prompt = "<image><image>"};
+    assert_fails(ocr_plan_page(model, &info, &request, &plan, &err), &err, OCR_PROMPT,
+                 "more than once");
+    request.prompt = "\xC3(";
+    assert_fails(ocr_plan_page(model, &info, &request, &plan, &err), &err, OCR_PROMPT, "UTF-8");
+
+    /* <image> is put in front with a newline, and white space at the ends does not count. */
+    request.prompt = "Free OCR.";
+    assert_ok(ocr_plan_page(model, &info, &request, &bare, &err), &err);
+    request.prompt = " \t<image>\nFree OCR. \n";
+    assert_ok(ocr_plan_page(model, &info, &request, &marked, &err), &err);
+    assert_int_equal(bare.prompt_positions, marked.prompt_positions);
+    request.prompt = "";
+    assert_ok(ocr_plan_page(model, &info, &request, &bare, &err), &err);
+    assert_int_equal(bare.prompt_positions, 1 + 73);
+
+    /* 8192 positions: what is left over is for the text, and too long a prompt is refused. */
+    assert_int_equal(marked.max_tokens, 8192 - marked.prompt_positions);
+    char *longest = malloc(20001);
+    memset(longest, '~', 20000);
+    longest[20000] = '\0';
+    request.prompt = longest;
+    assert_fails(ocr_plan_page(model, &info, &request, &plan, &err), &err, OCR_CONTEXT, "8192");
+    request.encode_only = true;
+    assert_ok(ocr_plan_page(model, &info, &request, &plan, &err), &err);
+    free(longest);
+    free_bytes(file);
+}
+
+static int calls_left;
+
+static bool count_down(void) {
+    return --calls_left < 0;
+}
+
+/* Interrupted after any number of looks at the predicate: always an error, never a crash or a hang.
+ */
+static void interrupts_void_the_session(void **state) {
+    (void)state;
+    OcrError err;
+    uint64_t random = 7;
+    Job job =
+        make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_TINY, .max_tokens = 4});
+    Run run = make_run(&job, 1, 1, THREADS);
+    calls_left = 1 << 30;
+    ocr_pool_watch(run.pool, count_down);
+    assert_ok(start(&run, 0, &job, &err), &err);
+    finish(&run);
+    int looks = (1 << 30) - calls_left;
+    assert_true(looks > 100);
+    for (int i = 0; i < 40; i++) {
+        run.session = ocr_session_create(model, &run.limits, run.pool, run.block);
+        /* How often the predicate is asked depends on who takes which chunk. */
+        calls_left = random_between(&random, 0, looks / 2);
+        ocr_pool_watch(run.pool, count_down);
+        OcrCode code = start(&run, 0, &job, &err);
+        if (code == OCR_OK) {
+            OcrStep step;
+            while ((step = ocr_session_step(run.session, &err)) == OCR_STEP_MORE)
+                ;
+            assert_int_equal(step, OCR_STEP_FAILED);
+        }
+        assert_int_equal(err.code, OCR_INTERRUPTED);
+        ocr_pool_watch(run.pool, NULL);
+        if (code == OCR_OK) {
+            assert_int_equal(ocr_session_step(run.session, &err), OCR_STEP_FAILED);
+            assert_int_equal(err.code, OCR_INTERRUPTED);
+        }
+    }
+    /* And the same memory serves the next page. */
+    run.session = ocr_session_create(model, &run.limits, run.pool, run.block);
+    assert_ok(start(&run, 0, &job, &err), &err);
+    finish(&run);
+    Expected after = result(&run, 0);
+    end_run(&run);
+    assert_same(after, read_alone(&job, THREADS));
+    free_bytes(job.file);
+}
+
+static void a_bad_image_leaves_the_slot_idle(void **state) {
+    (void)state;
+    OcrError err;
+    Job job =
+        make_job("images/scan_wide.jpg", (OcrRequest){.mode = OCR_MODE_TINY, .max_tokens = 2});
+    Run run = make_run(&job, 1, 1, 1);
+    size_t whole = job.file.size;
+    job.file.size = whole / 2;
+    assert_fails(start(&run, 0, &job, &err), &err, OCR_IMAGE_DAMAGED, "");
+    assert_int_equal(ocr_session_step(run.session, &err), OCR_STEP_DONE);
+    job.file.size = whole;
+    assert_ok(start(&run, 0, &job, &err), &err);
+    finish(&run);
+    assert_int_equal(result(&run, 0).finish, OCR_FINISH_LENGTH);
+    end_run(&run);
+    free_bytes(job.file);
+}
+
+/* Logits as the trace sees them, made to repeat one id. */
+static void repeat_id(void *context, const char *name, int index, int first_row, const float *data,
+                      int rows, int columns) {
+    int id = *(int *)context;
+    (void)index, (void)first_row, (void)rows;
+    if (strcmp(name, "logits") == 0 && id < columns)
+        ((float *)(uintptr_t)data)[id] = 1000;
+}
+
+static void loops_end_and_are_cut(void **state) {
+    (void)state;
+    OcrError err;
+    OcrPage page;
+    int id = 300;
+    Job job =
+        make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_TINY, .max_tokens = 4000});
+    Run run = make_run(&job, 1, 1, THREADS);
+    Trace trace = {repeat_id, &id};
+    ocr_session_trace(run.session, &trace);
+    assert_ok(start(&run, 0, &job, &err), &err);
+    finish(&run);
+    ocr_session_page(run.session, 0, &page);
+    assert_int_equal(page.finish, OCR_FINISH_LOOP);
+    assert_int_equal(page.tokens, 1);
+    assert_int_equal(page.ids[0], id);
+
+    /* The end mark ends at once, and is no part of the text. */
+    id = 1;
+    assert_ok(start(&run, 0, &job, &err), &err);
+    finish(&run);
+    ocr_session_page(run.session, 0, &page);
+    assert_int_equal(page.finish, OCR_FINISH_STOP);
+    assert_int_equal(page.tokens, 0);
+    assert_true(page.confidence > 0.99);
+    size_t length;
+    assert_ok(ocr_session_text(run.session, 0, NULL, 0, &length, &err), &err);
+    assert_int_equal(length, 0);
+    end_run(&run);
+    free_bytes(job.file);
+}
+
+static void spoil(void *context, const char *name, int index, int first_row, const float *data,
+                  int rows, int columns) {
+    (void)index, (void)first_row, (void)rows, (void)columns;
+    if (strcmp(name, context) == 0)
+        ((float *)(uintptr_t)data)[0] = NAN;
+}
+
+static void numbers_that_are_not_finite_are_reported(void **state) {
+    (void)state;
+    static const char *const places[] = {"sam_embed", "clip_block", "layer", "logits"};
+    Job job =
+        make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_TINY, .max_tokens = 2});
+    for (int i = 0; i < 4; i++) {
+        OcrError err;
+        Run run = make_run(&job, 1, 1, 1);
+        Trace trace = {spoil, (void *)(uintptr_t)places[i]};
+        ocr_session_trace(run.session, &trace);
+        assert_ok(start(&run, 0, &job, &err), &err);
+        OcrStep step;
+        while ((step = ocr_session_step(run.session, &err)) == OCR_STEP_MORE)
+            ;
+        assert_int_equal(step, OCR_STEP_FAILED);
+        assert_int_equal(err.code, OCR_MODEL_NOT_FINITE);
+        end_run(&run);
+    }
+    free_bytes(job.file);
+}
+
+static int open_model(void **state) {
+    OcrError err;
+    (void)state;
+    return ocr_model_open(CHECKPOINTS "/nano1", (OcrAllocator){allocate, &tables}, &model, &err);
+}
+
+static int close_model(void **state) {
+    (void)state;
+    ocr_model_close(model);
+    free(tables);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slots_are_independent),
+        cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(encode_only_gives_rows),
+        cmocka_unit_test(prompts_are_checked),
+        cmocka_unit_test(interrupts_void_the_session),
+        cmocka_unit_test(a_bad_image_leaves_the_slot_idle),
+        cmocka_unit_test(loops_end_and_are_cut),
+        cmocka_unit_test(numbers_that_are_not_finite_are_reported),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
