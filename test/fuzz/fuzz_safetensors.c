@@ -1,0 +1,41 @@
+/*
+ * A checkpoint folder whose single safetensors file is the input: open, then look
+ * at the first and last byte of every tensor that was accepted.
+ */
+#include "model/safetensors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const size_t widths[] = {
+        [TENSOR_F32] = 4, [TENSOR_BF16] = 2, [TENSOR_F16] = 2, [TENSOR_I64] = 8};
+    static volatile uint8_t sink;
+    char folder[] = "/tmp/fuzz_safetensors.XXXXXX", path[sizeof folder + 32];
+    Safetensors *files;
+    OcrError err;
+    if (!mkdtemp(folder))
+        return 0;
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    FILE *file = fopen(path, "wb");
+    if (file) {
+        fwrite(data, 1, size, file);
+        fclose(file);
+        if (safetensors_open(folder, &files, &err) == OCR_OK) {
+            for (int i = 0; i < files->count; i++) {
+                const Tensor *tensor = &files->tensors[i];
+                const uint8_t *bytes = tensor->data;
+                if (tensor->count > 0)
+                    sink = (uint8_t)(bytes[0] ^
+                                     bytes[(size_t)tensor->count * widths[tensor->type] - 1]);
+            }
+            safetensors_close(files, false);
+        }
+        unlink(path);
+    }
+    rmdir(folder);
+    return sink & 0;
+}
