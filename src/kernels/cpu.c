@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,21 +15,28 @@ static bool tiles_granted(void) {
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static bool has_amx_bf16(void) {
+    const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24; /* leaf 7, EDX */
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) && (d & amx_tile);
+}
+
 /* __builtin_cpu_supports also asks whether the system saves the registers. */
 static CpuLevel detect(void) {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-        !__builtin_cpu_supports("f16c"))
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c())
         return CPU_PORTABLE;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return CPU_AVX2;
     if (!__builtin_cpu_supports("avx512bf16"))
         return CPU_AVX512;
-    if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16") ||
-        !tiles_granted())
-        return CPU_AVX512_BF16;
-    return CPU_AMX_BF16;
+    return has_amx_bf16() && tiles_granted() ? CPU_AMX_BF16 : CPU_AVX512_BF16;
 }
 #else
 static CpuLevel detect(void) {

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 
 typedef enum CpuLevel {
-    CPU_PORTABLE, /* C and OpenBLAS */
+    CPU_PORTABLE, /* SSE2 or NEON */
     CPU_AVX2,     /* AVX2, FMA, F16C */
     CPU_AVX512,   /* AVX512 F, BW, DQ, VL */
     CPU_AVX512_BF16,

@@ -23,9 +23,7 @@
  * were cut or how many threads there are. This order is a level's own:
  * processors of different levels differ in the last bits.
  *
- * matmul_simd.h holds the loops, matmul_<level>.c the vectors. matmul_amx.c and
- * matmul_portable.c are of another kind: the one fills matrix registers, the
- * other calls OpenBLAS.
+ * matmul_simd.h holds the loops, matmul_<level>.c the vectors.
  */
 #include "kernels/matmul.h"
 
@@ -56,11 +54,11 @@ typedef struct Batch {
     Scratch *scratch; /* [threads] */
 } Batch;
 
-static const Kernel portable = {multiply_portable_few, multiply_portable_many, 1};
+static const Kernel portable = {multiply_few_portable, multiply_many_portable, 3};
 #if defined(__x86_64__)
-static const Kernel avx2 = {multiply_avx2_few, multiply_avx2_many, 3};
-static const Kernel avx512 = {multiply_avx512_few, multiply_avx512_many, 3};
-static const Kernel bf16 = {multiply_bf16_few, multiply_bf16_many, 3};
+static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3};
+static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
+static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 3};
 
 static const Kernel *exact_kernel(CpuLevel level) {
     return level >= CPU_AVX512 ? &avx512 : level >= CPU_AVX2 ? &avx2 : &portable;

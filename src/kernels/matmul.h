@@ -37,13 +37,13 @@ typedef enum Activation {
  * y = residual + activation(x w^T + bias)
  */
 typedef struct Matmul {
-    const float *x;        /* [rows][w.columns], rows x_stride apart */
-    const int *x_rows;     /* [rows] row r is x's row x_rows[r]; NULL: r itself */
-    int rows;              /* may be 0 */
-    int x_stride;          /* in floats, as y_stride */
-    Matrix w;              /* [w.rows][w.columns] */
-    Matrix up;             /* like w, for ACTIVATION_SWIGLU; else unused */
-    const float *bias;     /* [w.rows] or NULL */
+    const float *x;    /* [rows][w.columns], rows x_stride apart */
+    const int *x_rows; /* [rows] row r is x's row x_rows[r]; NULL: r itself */
+    int rows;          /* may be 0 */
+    int x_stride;      /* in floats, as y_stride */
+    Matrix w;          /* [w.rows][w.columns] */
+    Matrix up;         /* like w, for ACTIVATION_SWIGLU; else unused */
+    const float *bias; /* [w.rows] or NULL */
     Activation activation;
     const float *residual; /* [rows][w.rows], rows y_stride apart, may be y itself; or NULL */
     float *y;              /* [rows][w.rows], rows y_stride apart */

@@ -6,9 +6,10 @@
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
-#define NAME(suffix) multiply_avx2_##suffix
+#define NAME(suffix) suffix##_avx2
 #define COLUMNS 4
 #define STEP 8
+#define GEMM_VECTORS 2
 
 typedef float Element;
 typedef __m256 Operand;
@@ -49,8 +50,35 @@ INLINE void store_packed(Element *to, Operand values) {
     _mm256_store_ps(to, values);
 }
 
+INLINE void store_x(float *to, Operand values) {
+    _mm256_storeu_ps(to, values);
+}
+
+INLINE Operand broadcast(const float *value) {
+    return _mm256_set1_ps(*value);
+}
+
 INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
     return _mm256_fmadd_ps(x, w, sum);
+}
+
+/* Squares of 1, then 2 by 2 numbers within the halves of a vector, then the halves. */
+INLINE void transpose(Sum *rows) {
+    __m256 ones[STEP], twos[STEP];
+    for (int i = 0; i < STEP; i += 2) {
+        ones[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        ones[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    for (int i = 0; i < STEP; i += 4)
+        for (int j = 0; j < 2; j++) {
+            __m256d a = _mm256_castps_pd(ones[i + j]), b = _mm256_castps_pd(ones[i + j + 2]);
+            twos[i + 2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+            twos[i + 2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+        }
+    for (int j = 0; j < 4; j++) {
+        rows[j] = _mm256_permute2f128_ps(twos[j], twos[j + 4], 0x20);
+        rows[j + 4] = _mm256_permute2f128_ps(twos[j], twos[j + 4], 0x31);
+    }
 }
 
 INLINE void put_sums(float *c, const Sum *sums, bool first) {
@@ -61,4 +89,5 @@ INLINE void put_sums(float *c, const Sum *sums, bool first) {
 }
 
 #include "kernels/matmul_simd.h"
+#include "kernels/gemm_simd.h"
 #endif

@@ -49,8 +49,7 @@ __attribute__((target("avx2,fma"))) static void finish_avx2(const Tile *tile, fl
     finish_rows(tile, c, up, true);
 }
 
-__attribute__((
-    target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"))) static void
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))) static void
 finish_avx512(const Tile *tile, float *c, const float *up) {
     finish_rows(tile, c, up, true);
 }

@@ -29,13 +29,16 @@ typedef struct Tile {
 typedef void MultiplyTile(const Tile *tile, float *c, void *scratch);
 
 /* `few` reads each weight from the mapping, `many` first copies blocks into scratch. */
-MultiplyTile multiply_portable_few, multiply_portable_many;
-#if defined(__x86_64__)
-MultiplyTile multiply_avx2_few, multiply_avx2_many;
-MultiplyTile multiply_avx512_few, multiply_avx512_many;
-MultiplyTile multiply_bf16_few, multiply_bf16_many; /* of bf16 weights, x rounded to bf16 */
-MultiplyTile multiply_amx_many;                     /* likewise */
-#endif
+MultiplyTile multiply_few_portable, multiply_many_portable;
+MultiplyTile multiply_few_avx2, multiply_many_avx2;
+MultiplyTile multiply_few_avx512, multiply_many_avx512;
+MultiplyTile multiply_few_bf16, multiply_many_bf16; /* of bf16 weights, x rounded to bf16 */
+
+/* As gemm_nt and gemm_nn; `few` is for up to 3 rows of a. */
+typedef void MultiplyPanels(Panel a, Panel b, Panel c);
+MultiplyPanels gemm_nt_few_portable, gemm_nt_portable, gemm_nn_portable;
+MultiplyPanels gemm_nt_few_avx2, gemm_nt_avx2, gemm_nn_avx2;
+MultiplyPanels gemm_nt_few_avx512, gemm_nt_avx512, gemm_nn_avx512;
 
 /* bias, activation, residual: c and up [tile->rows][TILE_COLUMNS] to the job's y. Overwrites c. */
 void matmul_finish(const Tile *tile, float *c, const float *up);

@@ -1,43 +1,115 @@
+/*
+ * The kernels for any processor, in the compiler's vectors of four: SSE2 on
+ * x86-64, NEON on arm64.
+ */
 #include "kernels/convert.h"
 #include "kernels/matmul_kernel.h"
 
-#include <cblas.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
-#define DEPTH ((int)(BLOCK_BYTES / sizeof(float)))
-#define GROUP 16 /* weight rows that stay in the first cache while all rows of x pass */
+#define TARGET
+#define INLINE static inline __attribute__((always_inline))
+#define NAME(suffix) suffix##_portable
+#define STEP 4
+#if defined(__aarch64__)
+#define COLUMNS 8 /* 32 registers */
+#define GEMM_VECTORS 4
+#else
+#define COLUMNS 4 /* 16 */
+#define GEMM_VECTORS 2
+#endif
 
-/* Weight rows first.. of the tile, columns k..k+depth, as f32. w: [rows][DEPTH] */
-static void widen(const Tile *tile, int first, int rows, int k, int depth, float *w) {
-    WeightType type = tile->w->type;
-    for (int n = 0; n < rows; n++)
-        convert_to_f32(tile_w(tile, first + n) + (size_t)k * weight_bytes(type), type,
-                       (size_t)depth, w + n * DEPTH);
+typedef float Element;
+typedef float Operand __attribute__((vector_size(4 * STEP)));
+typedef Operand Sum;
+typedef uint32_t Bits __attribute__((vector_size(4 * STEP)));
+typedef uint16_t Halves __attribute__((vector_size(2 * STEP)));
+
+INLINE Operand load_x(const float *x) {
+    Operand values;
+    memcpy(&values, x, sizeof values);
+    return values;
 }
 
-/* Row by row, so that a row's sums do not depend on how many there are. */
-void multiply_portable_few(const Tile *tile, float *c, void *scratch) {
-    float *w = scratch;
-    for (int n = 0; n < tile->columns; n += GROUP) {
-        int group = min_int(GROUP, tile->columns - n);
-        for (int k = 0; k < tile->w->columns; k += DEPTH) {
-            int depth = min_int(DEPTH, tile->w->columns - k);
-            widen(tile, n, group, k, depth, w);
-            for (int r = 0; r < tile->rows; r++)
-                cblas_sgemv(CblasRowMajor, CblasNoTrans, group, depth, 1.0f, w, DEPTH,
-                            tile_x(tile, r) + k, 1, k ? 1.0f : 0.0f, c + r * TILE_COLUMNS + n, 1);
-        }
+INLINE Operand load_x_part(const float *x, int count) {
+    Operand values = {0};
+    for (int i = 0; i < count; i++)
+        values[i] = x[i];
+    return values;
+}
+
+INLINE Operand widen(Halves bits, WeightType type) {
+    if (type == WEIGHT_BF16)
+        return (Operand)(__builtin_convertvector(bits, Bits) << 16);
+    float values[STEP];
+    for (int i = 0; i < STEP; i++)
+        values[i] = f16_to_f32(bits[i]);
+    return load_x(values);
+}
+
+INLINE Operand load_w(const void *w, WeightType type) {
+    Halves bits;
+    if (type == WEIGHT_F32)
+        return load_x(w);
+    memcpy(&bits, w, sizeof bits);
+    return widen(bits, type);
+}
+
+INLINE Operand load_w_part(const void *w, WeightType type, int count) {
+    Halves bits = {0};
+    if (type == WEIGHT_F32)
+        return load_x_part(w, count);
+    for (int i = 0; i < count; i++)
+        bits[i] = ((const uint16_t *)w)[i];
+    return widen(bits, type);
+}
+
+INLINE Operand load_packed(const Element *from) {
+    return *(const Operand *)from;
+}
+
+INLINE void store_packed(Element *to, Operand values) {
+    *(Operand *)to = values;
+}
+
+INLINE void store_x(float *to, Operand values) {
+    memcpy(to, &values, sizeof values);
+}
+
+INLINE Operand broadcast(const float *value) {
+    return (Operand){*value, *value, *value, *value};
+}
+
+INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
+#if defined(__aarch64__)
+    return (Sum)vfmaq_f32((float32x4_t)sum, (float32x4_t)x, (float32x4_t)w);
+#else
+    return sum + x * w;
+#endif
+}
+
+INLINE void transpose(Sum *rows) {
+    Sum low01 = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+    Sum high01 = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+    Sum low23 = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+    Sum high23 = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+    rows[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+    rows[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+    rows[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+    rows[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+}
+
+INLINE void put_sums(float *c, const Sum *sums, bool first) {
+    for (int n = 0; n < COLUMNS; n += 4) {
+        Sum square[4] = {sums[n], sums[n + 1], sums[n + 2], sums[n + 3]};
+        transpose(square);
+        Sum total = (square[0] + square[1]) + (square[2] + square[3]);
+        store_x(c + n, first ? total : load_x(c + n) + total);
     }
 }
 
-void multiply_portable_many(const Tile *tile, float *c, void *scratch) {
-    float *x = scratch, *w = x + TILE_ROWS * DEPTH;
-    for (int k = 0; k < tile->w->columns; k += DEPTH) {
-        int depth = min_int(DEPTH, tile->w->columns - k);
-        for (int r = 0; r < tile->rows; r++)
-            memcpy(x + r * DEPTH, tile_x(tile, r) + k, (size_t)depth * sizeof *x);
-        widen(tile, 0, tile->columns, k, depth, w);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, tile->rows, tile->columns, depth, 1.0f,
-                    x, DEPTH, w, DEPTH, k ? 1.0f : 0.0f, c, TILE_COLUMNS);
-    }
-}
+#include "kernels/matmul_simd.h"
+#include "kernels/gemm_simd.h"

@@ -21,10 +21,10 @@
  *           sums[COLUMNS], each added up, to or into c[COLUMNS]
  */
 #include <stdbool.h>
+#include <string.h>
 
 #define ROWS 3 /* of x side by side: ROWS * COLUMNS sums fill the registers */
 #define DEPTH ((int)(BLOCK_BYTES / sizeof(Element)))
-#define PREFETCH_BYTES 64
 
 /* One row's block as the packed kernel wants it; elements up to a multiple of STEP. */
 INLINE void pack_x(const float *x, int count, Element *to) {
@@ -71,7 +71,7 @@ INLINE void multiply_packed(const Element *x, const Element *w, int count, int r
         put_sums(c + r * TILE_COLUMNS, sums[r], first);
 }
 
-TARGET void NAME(many)(const Tile *tile, float *c, void *scratch) {
+TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *scratch) {
     Element *x = scratch, *w = x + TILE_ROWS * DEPTH;
     size_t element = weight_bytes(tile->w->type);
     for (int k = 0; k < tile->w->columns; k += DEPTH) {
@@ -122,6 +122,16 @@ INLINE void multiply_lying(const float *const *x, const char *const *w, WeightTy
         put_sums(c + r * TILE_COLUMNS, sums[r], first);
 }
 
+INLINE void multiply_rows(const float *const *x, const char *const *w, WeightType type, int count,
+                          int rows, float *c, bool first) {
+    if (rows == 1)
+        multiply_lying(x, w, type, count, 1, c, first);
+    else if (rows == 2)
+        multiply_lying(x, w, type, count, 2, c, first);
+    else
+        multiply_lying(x, w, type, count, ROWS, c, first);
+}
+
 INLINE void few_of(const Tile *tile, WeightType type, float *c) {
     for (int n = 0; n < tile->columns; n += COLUMNS)
         for (int k = 0; k < tile->w->columns; k += DEPTH) {
@@ -132,20 +142,14 @@ INLINE void few_of(const Tile *tile, WeightType type, float *c) {
             for (int r = 0; r < tile->rows; r += ROWS) {
                 const float *x[ROWS];
                 int rows = min_int(ROWS, tile->rows - r);
-                float *to = c + r * TILE_COLUMNS + n;
                 for (int i = 0; i < rows; i++)
                     x[i] = tile_x(tile, r + i) + k;
-                if (rows == 1)
-                    multiply_lying(x, w, type, count, 1, to, k == 0);
-                else if (rows == 2)
-                    multiply_lying(x, w, type, count, 2, to, k == 0);
-                else
-                    multiply_lying(x, w, type, count, ROWS, to, k == 0);
+                multiply_rows(x, w, type, count, rows, c + r * TILE_COLUMNS + n, k == 0);
             }
         }
 }
 
-TARGET void NAME(few)(const Tile *tile, float *c, void *scratch) {
+TARGET void NAME(multiply_few)(const Tile *tile, float *c, void *scratch) {
     (void)scratch;
     if (tile->w->type == WEIGHT_BF16)
         few_of(tile, WEIGHT_BF16, c);

@@ -20,7 +20,6 @@
  */
 #include "kernels/pool.h"
 
-#include <cblas.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -119,7 +118,6 @@ static bool take_chunk(OcrPool *pool, int thread) {
 static void *work(void *argument) {
     Worker *worker = argument;
     OcrPool *pool = worker->pool;
-    openblas_set_num_threads(1);
     while (!atomic_load(&pool->stop)) {
         while (take_chunk(pool, worker->thread))
             ;
@@ -148,7 +146,9 @@ static void wake(OcrPool *pool, int workers) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-bool (*pool_watched(const OcrPool *pool))(void) { return pool->watch; }
+bool (*pool_watched(const OcrPool *pool))(void) {
+    return pool->watch;
+}
 
 bool pool_interrupted(OcrPool *pool) {
     if (!pool->interrupted && pool->watch)
@@ -218,8 +218,6 @@ static void stop_workers(OcrPool *pool, int workers) {
 
 OcrCode pool_create(int threads, OcrPool **out, OcrError *err) {
     *out = NULL;
-    /* OpenBLAS works in the thread that calls it; each must be told (OpenMP keeps this per thread). */
-    openblas_set_num_threads(1);
     size_t bytes = sizeof(OcrPool) + (size_t)(threads - 1) * sizeof(Worker);
     OcrPool *pool = aligned_alloc(CACHE_LINE, (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
     if (!pool)
