@@ -1,0 +1,147 @@
+# What the server tests share: a cluster with the sample pages in it, a look at
+# a backend's memory, and checkpoint folders that are broken in one way each.
+#
+# The tests run in a folder that holds server/, goldens/, demo/pages/ and checkpoints/.
+package OcrTest;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename;
+use File::Copy;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes;
+
+our @EXPORT = qw(start_cluster page_text read_file write_file copy_folder nano_folder
+  read_safetensors write_safetensors private_kb median
+  load_pages load_image golden golden_text);
+
+my $root = dirname(dirname(abs_path(__FILE__)));
+
+sub read_file
+{
+	my ($path) = @_;
+	open my $file, '<:raw', $path or die "$path: $!";
+	local $/;
+	return <$file>;
+}
+
+sub write_file
+{
+	my ($path, $content) = @_;
+	open my $file, '>:raw', $path or die "$path: $!";
+	print $file $content;
+	close $file or die "$path: $!";
+}
+
+# What is printed on a sample page.
+sub page_text
+{
+	my ($name) = @_;
+	my $text = read_file("$root/demo/pages/$name.txt");
+	chomp $text;
+	return $text;
+}
+
+# A started server with the extension and the table pages (name, image).
+sub start_cluster
+{
+	my ($name, $conf) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+	$node->append_conf('postgresql.conf', $conf) if $conf;
+	$node->start;
+	load_pages($node, 'postgres');
+	return $node;
+}
+
+sub load_pages
+{
+	my ($node, $database) = @_;
+	my $sql = "CREATE EXTENSION deepseek_ocr;\n"
+	  . "CREATE TABLE pages (name text PRIMARY KEY, image bytea NOT NULL);\n";
+	for my $path (sort glob "$root/demo/pages/*.png $root/demo/pages/*.jpg")
+	{
+		my ($page) = fileparse($path, qr/\.\w+/);
+		$sql .= "INSERT INTO pages VALUES ('$page', '\\x" . unpack('H*', read_file($path)) . "');\n";
+	}
+	$node->safe_psql($database, $sql);
+}
+
+# A case of goldens/, as a hash.
+sub golden
+{
+	my ($name) = @_;
+	return decode_json(read_file("$root/goldens/$name.json"));
+}
+
+# Its text as ocr() gives it: UTF-8 without white space at the ends.
+sub golden_text
+{
+	my ($case) = @_;
+	my $text = $case->{text} =~ s/^\s+|\s+$//gr;
+	utf8::encode($text);
+	return $text;
+}
+
+# Put a case's image into the table golden (image).
+sub load_image
+{
+	my ($node, $database, $case) = @_;
+	my $hex = unpack 'H*', read_file("$root/goldens/images/$case->{image}{file}");
+	$node->safe_psql($database,
+		"CREATE TABLE IF NOT EXISTS golden (image bytea); TRUNCATE golden; INSERT INTO golden VALUES ('\\x$hex')");
+}
+
+sub copy_folder
+{
+	my ($from, $to) = @_;
+	mkdir $to or die "$to: $!";
+	copy($_, $to) or die "$_: $!" for grep { -f } glob "$from/*";
+	return $to;
+}
+
+# A small checkpoint with weights that mean nothing, for tests of loading.
+sub nano_folder
+{
+	return "$root/checkpoints/nano1";
+}
+
+# (header as a hash, payload as bytes)
+sub read_safetensors
+{
+	my ($path) = @_;
+	my $bytes = read_file($path);
+	my $length = unpack 'Q<', $bytes;
+	return (decode_json(substr $bytes, 8, $length), substr $bytes, 8 + $length);
+}
+
+sub write_safetensors
+{
+	my ($path, $header, $payload) = @_;
+	my $json = JSON::PP->new->utf8->canonical->encode($header);
+	$json .= ' ' x (-length($json) % 8);
+	write_file($path, pack('Q<', length $json) . $json . $payload);
+}
+
+# Memory in kB that belongs to a process alone.
+sub private_kb
+{
+	my ($pid) = @_;
+	my $kb = 0;
+	$kb += $1 while read_file("/proc/$pid/smaps_rollup") =~ /^Private_\w+:\s+(\d+) kB/mg;
+	return $kb;
+}
+
+sub median
+{
+	my @sorted = sort { $a <=> $b } @_;
+	return $sorted[ @sorted / 2 ];
+}
+
+1;

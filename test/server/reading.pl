@@ -1,0 +1,105 @@
+# The main job: pages in a table become text, alone and in parallel, with the
+# library preloaded and without, in databases of any encoding.
+use strict;
+use warnings;
+
+use lib 'server';
+use OcrTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = start_cluster('reading');
+my @pages = qw(letter receipt scan strip);
+
+for my $page (@pages)
+{
+	is($node->safe_psql('postgres', "SELECT ocr(image) FROM pages WHERE name = '$page'"),
+		page_text($page), "$page is read");
+}
+
+# ---- parallel query ----
+
+$node->safe_psql('postgres', q{
+	CREATE TABLE alone AS SELECT name, ocr(image, 'tiny') AS content FROM pages WHERE name IN ('receipt', 'strip');
+	CREATE TABLE many AS SELECT name, image FROM pages JOIN alone USING (name), generate_series(1, 3);
+	ALTER TABLE many SET (parallel_workers = 2);
+	ANALYZE many;
+});
+my $forced = q{
+	SET max_parallel_workers_per_gather = 2;
+	SET min_parallel_table_scan_size = 0;
+	SET parallel_setup_cost = 0;
+	SET parallel_tuple_cost = 0;
+};
+like($node->safe_psql('postgres', "$forced EXPLAIN (ANALYZE, COSTS OFF) SELECT ocr(image, 'tiny') FROM many"),
+	qr/Workers Launched: 2/, 'workers are launched');
+is($node->safe_psql('postgres', $forced . q{
+		SELECT count(*) FROM (SELECT name, ocr(image, 'tiny') AS content FROM many) AS m
+		JOIN alone USING (name) WHERE m.content = alone.content}),
+	6, 'and read what one process reads alone');
+
+# The number of threads changes nothing either, to the last bit.
+my $fingerprint = q{SELECT md5(vision_tokens(image, 'tiny')::text) FROM pages WHERE name = 'strip'};
+is($node->safe_psql('postgres', "SET deepseek_ocr.threads = 1; $fingerprint"),
+	$node->safe_psql('postgres', "SET deepseek_ocr.threads = 3; $fingerprint"),
+	'the number of threads changes no vision token');
+
+# ---- preloading ----
+
+# Threads of a process, or undef once it is gone.
+sub threads_of
+{
+	my ($pid) = @_;
+	return scalar(my @tasks = glob "/proc/$pid/task/*");
+}
+
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'deepseek_ocr'\ndeepseek_ocr.threads = 2");
+$node->restart;
+my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+is(threads_of($postmaster), 1, 'preloading starts no thread in the postmaster');
+is($node->safe_psql('postgres', 'SHOW deepseek_ocr.threads'), '2', 'preloading brings the settings');
+is($node->safe_psql('postgres', "SELECT ocr(image) FROM pages WHERE name = 'strip'"),
+	page_text('strip'), 'a preloaded library reads');
+
+my $session = $node->background_psql('postgres');
+my $pid = $session->query_safe('SELECT pg_backend_pid()');
+is(threads_of($pid), 1, 'a new backend has no threads yet');
+$session->query_safe("SELECT ocr(image) FROM pages WHERE name = 'strip'");
+is(threads_of($pid), 2, 'reading starts them');
+$session->query_safe("SET deepseek_ocr.threads = 1; SELECT ocr(image) FROM pages WHERE name = 'strip'");
+is(threads_of($pid), 1, 'and they go when fewer are wanted');
+$session->quit;
+
+# ---- encodings ----
+
+# Random weights say things that Latin-1 has no letters for.
+my $alpha = golden('nano_alpha_tiny');
+my $nonsense = <<SQL;
+	SET deepseek_ocr.model = '${\nano_folder()}';
+	SET deepseek_ocr.compute = f32;
+	SET deepseek_ocr.no_repeat_ngram_size = $alpha->{no_repeat_ngram_size};
+	SET deepseek_ocr.max_tokens = ${\scalar @{ $alpha->{tokens} }};
+SQL
+
+for my $encoding (qw(UTF8 LATIN1 SQL_ASCII))
+{
+	$node->safe_psql('postgres',
+		"CREATE DATABASE \"$encoding\" ENCODING '$encoding' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
+	load_pages($node, $encoding);
+	is($node->safe_psql($encoding, "SELECT ocr(image) FROM pages WHERE name = 'strip'"),
+		page_text('strip'), "$encoding: a page is read");
+	load_image($node, $encoding, $alpha);
+}
+is($node->safe_psql($_, "$nonsense SELECT convert_to(ocr(image, 'tiny'), current_setting('server_encoding')) FROM golden"),
+	'\x' . unpack('H*', golden_text($alpha)), "$_: all of Unicode is kept")
+  for qw(UTF8 SQL_ASCII);
+is($node->safe_psql('LATIN1', q{SELECT length(ocr(image, 'tiny', U&'r\00e9sum\00e9')) >= 0 FROM pages WHERE name = 'strip'}),
+	't', 'LATIN1: a prompt is converted');
+my ($ret, $out, $err) =
+  $node->psql('LATIN1', "\\set VERBOSITY sqlstate\n$nonsense SELECT ocr(image, 'tiny') FROM golden");
+like($err, qr/22P05/, 'LATIN1: PostgreSQL\'s own error for characters that it has not');
+is($node->safe_psql('LATIN1', "$nonsense SELECT t.text IS NULL, t.sqlstate FROM golden, ocr_try(image, 'tiny') AS t"),
+	't|22P05', 'LATIN1: which ocr_try() returns');
+
+$node->stop;
+done_testing();
