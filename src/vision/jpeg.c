@@ -17,7 +17,8 @@
  * replaced by zeros count as errors, since the rest of the page would come out
  * grey (a file cut short gives one of them, or runs out of bytes). Those about
  * bytes between markers, version numbers, colour hints and the order of scans
- * leave every coefficient in place and are passed over.
+ * leave every coefficient in place and are passed over. JPEG has no checksums:
+ * turned-over bits that still make codes are beyond anybody's notice.
  */
 #include "vision/reader.h"
 

@@ -143,17 +143,53 @@ static void test_truncation(void **state) {
     }
 }
 
-/* The end mark is there, but a part of the picture before it is not. */
+static OcrBytes joined(const void *a, size_t a_size, const void *b, size_t b_size) {
+    uint8_t *data = malloc(a_size + b_size);
+    memcpy(data, a, a_size);
+    memcpy(data + a_size, b, b_size);
+    return (OcrBytes){data, a_size + b_size};
+}
+
+/* Offset of the n-th (from 0) occurrence of this marker. */
+static size_t find_marker(OcrBytes jpeg, int marker, int n) {
+    for (size_t i = 2; i + 1 < jpeg.size; i++)
+        if (jpeg.data[i] == 0xFF && jpeg.data[i + 1] == marker && n-- == 0)
+            return i;
+    fail_msg("no marker %02x", marker);
+    return 0;
+}
+
+/* The end mark is there, but something before it is not, or is not what it was. */
 static void test_data_missing(void **state) {
     (void)state;
     OcrBytes jpeg = make_grey_jpeg(120, 100);
-    size_t kept = jpeg.size / 2;
-    uint8_t *data = malloc(kept + 2);
-    memcpy(data, jpeg.data, kept);
-    memcpy(data + kept, "\xFF\xD9", 2);
-    assert_unreadable((OcrBytes){data, kept + 2}, OCR_IMAGE_DAMAGED, "premature end");
-    free(data);
+    OcrBytes harmed = joined(jpeg.data, jpeg.size / 2, "\xFF\xD9", 2);
+    assert_unreadable(harmed, OCR_IMAGE_DAMAGED, "premature end");
+    free_bytes(harmed);
+
+    /* Ones only: no code begins with so many. Far from the end the library does not look. */
+    harmed = joined(jpeg.data, jpeg.size, "", 0);
+    for (size_t i = harmed.size - 300; i + 20 < harmed.size; i += 2)
+        memcpy((uint8_t *)harmed.data + i, "\xFF", 2);
+    assert_unreadable(harmed, OCR_IMAGE_DAMAGED, "bad Huffman code");
+    free_bytes(harmed);
+
+    uint8_t filler[1000] = {0}; /* where the end mark should be */
+    harmed = joined(jpeg.data, jpeg.size - 2, filler, sizeof filler);
+    assert_unreadable(harmed, OCR_IMAGE_DAMAGED, "Premature end");
+    free_bytes(harmed);
     free_bytes(jpeg);
+
+    JpegRecipe recipe = recipe_of(120, 100, 1, JCS_GRAYSCALE);
+    recipe.restart = 10;
+    uint8_t *samples = noise(5, 120, 100, 1);
+    jpeg = make_jpeg(&recipe, samples);
+    size_t lost = find_marker(jpeg, 0xD2, 0), next = find_marker(jpeg, 0xD3, 0);
+    harmed = joined(jpeg.data, lost, jpeg.data + next, jpeg.size - next);
+    assert_unreadable(harmed, OCR_IMAGE_DAMAGED, "instead of RST2");
+    free_bytes(harmed);
+    free_bytes(jpeg);
+    free(samples);
 }
 
 static void test_bit_flips(void **state) {
@@ -166,13 +202,6 @@ static void test_bit_flips(void **state) {
         survive_bit_flips(color, 8, 2000);
         free_bytes(color);
     }
-}
-
-static OcrBytes joined(const void *a, size_t a_size, const void *b, size_t b_size) {
-    uint8_t *data = malloc(a_size + b_size);
-    memcpy(data, a, a_size);
-    memcpy(data + a_size, b, b_size);
-    return (OcrBytes){data, a_size + b_size};
 }
 
 /* Oddities that leave the picture whole change nothing. */
@@ -204,11 +233,7 @@ static void test_harmless(void **state) {
 }
 
 static uint8_t *frame_header(OcrBytes jpeg) {
-    for (size_t i = 2; i + 1 < jpeg.size; i++)
-        if (jpeg.data[i] == 0xFF && (jpeg.data[i + 1] == 0xC0 || jpeg.data[i + 1] == 0xC2))
-            return (uint8_t *)jpeg.data + i;
-    fail_msg("no frame header");
-    return NULL;
+    return (uint8_t *)jpeg.data + find_marker(jpeg, 0xC0, 0);
 }
 
 /* marker 2, length 2, precision 1, height 2, width 2, components 1 */
@@ -270,6 +295,17 @@ static void test_headers(void **state) {
     assert_no_header("\xFF\xD8\xFF\xE1\xFF\xFF"
                      "Exif\0\0MM\0*",
                      16);
+
+    OcrBytes jpeg = make_grey_jpeg(16, 16); /* two frames: the library refuses the second */
+    OcrBytes twice = with_segment(jpeg, 0xC0, "\x08\0\x20\0\x30\1\1\x11\0", 9);
+    OcrImageInfo info;
+    OcrError err;
+    assert_ok(image_probe(twice, 10000, &info, &err), &err);
+    assert_int_equal(info.width, 48);
+    assert_int_equal(info.height, 32);
+    assert_unreadable(twice, OCR_IMAGE_DAMAGED, "two SOF");
+    free_bytes(twice);
+    free_bytes(jpeg);
 
     uint8_t *markers = malloc(3 + 2 * 100000);
     memcpy(markers, "\xFF\xD8", 2);
