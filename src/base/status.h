@@ -28,7 +28,8 @@ typedef enum OcrCode {
     OCR_MODEL_FORMAT,      /* a safetensors file or its index is malformed */
     OCR_MODEL_TENSOR,      /* a tensor is missing, unexpected or of the wrong shape or type */
     OCR_MODEL_TOKENIZER,   /* tokenizer.json is malformed or lacks an id */
-    OCR_MODEL_NOT_FINITE   /* the weights hold or produce NaN or infinity */
+    OCR_MODEL_NOT_FINITE,  /* the weights hold or produce NaN or infinity */
+    OCR_TARGET             /* a folder that is to be written exists, or cannot be written */
 } OcrCode;
 
 #define OCR_MESSAGE_SIZE 512

@@ -42,6 +42,9 @@ typedef struct OcrBytes {
     size_t size;
 } OcrBytes;
 
+/* How a smaller copy of a model holds its matrices. */
+typedef enum OcrQuantType { OCR_QUANT_Q8, OCR_QUANT_Q4 } OcrQuantType;
+
 /* Why a page's text ends where it does. */
 typedef enum OcrFinish {
     OCR_FINISH_STOP,   /* the model said so */

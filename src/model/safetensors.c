@@ -20,12 +20,11 @@
 
 static const struct {
     const char *name;
-    TensorType type;
-    int size; /* bytes an element */
-} types[] = {{"BF16", TENSOR_BF16, 2},
-             {"F32", TENSOR_F32, 4},
-             {"F16", TENSOR_F16, 2},
-             {"I64", TENSOR_I64, 8}};
+    int width; /* bytes an element */
+} types[] = {[TENSOR_F32] = {"F32", 4},
+             [TENSOR_BF16] = {"BF16", 2},
+             [TENSOR_F16] = {"F16", 2},
+             [TENSOR_I64] = {"I64", 8}};
 
 /* One shard while its header is read. */
 typedef struct Shard {
@@ -87,8 +86,8 @@ static OcrCode read_tensor(const Shard *shard, const char *name, const json_t *e
                         shard->file, name);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(dtype, types[i].name) == 0) {
-            out->type = types[i].type;
-            size = types[i].size;
+            out->type = (TensorType)i;
+            size = types[i].width;
         }
     if (size == 0)
         return ocr_fail(err, OCR_MODEL_TENSOR, "%s: tensor %.200s has the unsupported type %.20s",
@@ -135,10 +134,20 @@ static int compare_name(const void *a, const void *b) {
     return strcmp(((const Tensor *)a)->name, ((const Tensor *)b)->name);
 }
 
-static size_t tensor_bytes(const Tensor *tensor) {
-    static const int sizes[] = {
-        [TENSOR_F32] = 4, [TENSOR_BF16] = 2, [TENSOR_F16] = 2, [TENSOR_I64] = 8};
-    return (size_t)tensor->count * (size_t)sizes[tensor->type];
+size_t tensor_bytes(const Tensor *tensor) {
+    return (size_t)tensor->count * (size_t)types[tensor->type].width;
+}
+
+int tensor_width(TensorType type) {
+    return types[type].width;
+}
+
+const char *tensor_type_name(TensorType type) {
+    return types[type].name;
+}
+
+WeightType tensor_weight_type(TensorType type) {
+    return type == TENSOR_F32 ? WEIGHT_F32 : type == TENSOR_BF16 ? WEIGHT_BF16 : WEIGHT_F16;
 }
 
 static OcrCode check_overlap(const char *file, Tensor *tensors, int count, OcrError *err) {

@@ -56,6 +56,11 @@ OcrCode safetensors_open(const char *folder, Safetensors **out, OcrError *err);
 /* Free the directory. The mappings are unmapped too unless keep_maps. NULL is allowed. */
 void safetensors_close(Safetensors *files, bool keep_maps);
 
+size_t tensor_bytes(const Tensor *tensor);
+int tensor_width(TensorType type);              /* bytes of an element */
+const char *tensor_type_name(TensorType type);  /* as the header spells it */
+WeightType tensor_weight_type(TensorType type); /* of F32, BF16 and F16 */
+
 Tensor *safetensors_find(Safetensors *files, const char *name); /* NULL if there is none */
 
 #endif

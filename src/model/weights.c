@@ -67,17 +67,13 @@ static const Tensor *find(Binder *binder, const char *name, int dims, const int6
     return tensor;
 }
 
-static WeightType weight_type(TensorType type) {
-    return type == TENSOR_F32 ? WEIGHT_F32 : type == TENSOR_BF16 ? WEIGHT_BF16 : WEIGHT_F16;
-}
-
 /* A tensor of any rank seen as [rows][columns], in the mapping. */
 static Matrix matrix_of(Binder *binder, const char *name, int dims, const int64_t *shape) {
     const Tensor *tensor = find(binder, name, dims, shape);
     if (!tensor)
         return (Matrix){0};
     int64_t rows = dims == 4 && shape[0] == 1 ? shape[1] * shape[2] : shape[0];
-    return (Matrix){tensor->data, weight_type(tensor->type), (int)rows,
+    return (Matrix){tensor->data, tensor_weight_type(tensor->type), (int)rows,
                     (int)(tensor->count / rows)};
 }
 
@@ -97,7 +93,7 @@ static const float *floats(Binder *binder, const char *name, int dims, const int
     float *values = ARENA_TAKE(binder->arena, float, (size_t)tensor->count);
     if (!values)
         return NULL;
-    convert_to_f32(tensor->data, weight_type(tensor->type), (size_t)tensor->count, values);
+    convert_to_f32(tensor->data, tensor_weight_type(tensor->type), (size_t)tensor->count, values);
     for (int64_t i = 0; i < tensor->count; i++)
         if (!isfinite(values[i])) {
             binder->code = ocr_fail(binder->err, OCR_MODEL_NOT_FINITE,

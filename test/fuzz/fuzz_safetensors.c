@@ -11,8 +11,6 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const size_t widths[] = {
-        [TENSOR_F32] = 4, [TENSOR_BF16] = 2, [TENSOR_F16] = 2, [TENSOR_I64] = 8};
     static volatile uint8_t sink;
     char folder[] = "/tmp/fuzz_safetensors.XXXXXX", path[sizeof folder + 32];
     Safetensors *files;
@@ -29,8 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 const Tensor *tensor = &files->tensors[i];
                 const uint8_t *bytes = tensor->data;
                 if (tensor->count > 0)
-                    sink = (uint8_t)(bytes[0] ^
-                                     bytes[(size_t)tensor->count * widths[tensor->type] - 1]);
+                    sink = (uint8_t)(bytes[0] ^ bytes[tensor_bytes(tensor) - 1]);
             }
             safetensors_close(files, false);
         }

@@ -1,0 +1,46 @@
+/*
+ * quant.h - weights in 8 and 4 bits: what the numbers mean and how they lie.
+ *
+ * A row is cut into blocks along the dimension that is summed, and each block has
+ * a scale, the upper half of an f32 (bf16). A block of Q8 is as long as a cache
+ * line, a vector register and a row of a matrix unit's tile are wide, so that every
+ * kernel can use the weights as they lie. The last block of a row may be shorter.
+ *
+ *   Q8   int8 q[columns];            value = scale[k / 64] * q[k], q in -127..127
+ *   Q4   uint8 q[blocks][16];        value = scale[k / 32] * (nibble - 8);
+ *        the low nibbles are a block's first 16 values, the high ones its last;
+ *        what a short last block lacks is 8, which means 0
+ *
+ * Rows lie without gaps, and so do the scales: [rows][blocks].
+ */
+#ifndef OCR_QUANT_H
+#define OCR_QUANT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define Q8_BLOCK 64
+#define Q4_BLOCK 32
+
+static inline int q8_blocks(int columns) {
+    return (columns + Q8_BLOCK - 1) / Q8_BLOCK;
+}
+static inline int q4_blocks(int columns) {
+    return (columns + Q4_BLOCK - 1) / Q4_BLOCK;
+}
+static inline size_t q4_row_bytes(int columns) {
+    return (size_t)q4_blocks(columns) * (Q4_BLOCK / 2);
+}
+
+/*
+ * The nearest row of that form. x: [columns], finite. q8: [columns]; q4:
+ * [q4_row_bytes(columns)]; scales: [blocks] bf16.
+ */
+void quantize_q8(const float *x, int columns, int8_t *q, uint16_t *scales);
+void quantize_q4(const float *x, int columns, uint8_t *q, uint16_t *scales);
+
+/* Back again, count values from column `first` on, a multiple of the block. out: [count] */
+void dequantize_q8(const int8_t *q, const uint16_t *scales, int first, int count, float *out);
+void dequantize_q4(const uint8_t *q, const uint16_t *scales, int first, int count, float *out);
+
+#endif

@@ -1,0 +1,418 @@
+#include "model/quantizer.h"
+
+#include "base/file.h"
+#include "kernels/convert.h"
+#include "kernels/quant.h"
+#include "model/json.h"
+#include "model/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WEIGHTS_NAME "model.safetensors"
+#define STEP_VALUES (1 << 19) /* read in one step */
+#define NAME_SIZE 512
+#define SMALL_FILE_BYTES (64 << 20)
+#define SMALL_FILES (sizeof small_files / sizeof *small_files)
+
+static const char *const small_files[] = {"config.json",           "tokenizer.json",
+                                          "tokenizer_config.json", "special_tokens_map.json",
+                                          "processor_config.json", "generation_config.json"};
+
+/* How a tensor of the source becomes one of the target. */
+typedef enum Form { FORM_COPY, FORM_Q8, FORM_Q4 } Form;
+
+typedef struct Piece {
+    const Tensor *tensor;
+    Form form;
+    int rows, columns; /* of a matrix */
+    int64_t offset;    /* in the target's data */
+    int64_t scales;    /* likewise, of the companion */
+} Piece;
+
+struct OcrQuantizer {
+    char source[PATH_MAX], target[PATH_MAX], partial[PATH_MAX];
+    Safetensors *files;
+    Piece *pieces; /* [files->count] in the order of the target */
+    int fd;        /* of the target's weights, locked; -1 before and after */
+    int64_t data;  /* where the data begins in it */
+    int64_t written, total;
+    int piece, row;   /* next to be written */
+    float *values;    /* [STEP_VALUES] of a step's rows, or of one row that is longer */
+    uint8_t *bytes;   /* the same quantised */
+    uint16_t *scales; /* and their scales */
+    bool made;        /* the partial folder is ours to remove */
+};
+
+/* ---- what becomes of a tensor ---- */
+
+static bool ends_with(const char *name, const char *end) {
+    size_t length = strlen(name), part = strlen(end);
+    return length >= part && strcmp(name + length - part, end) == 0;
+}
+
+static Form form_of(const Tensor *tensor, OcrQuantType type) {
+    if (tensor->dims != 2 || tensor->count == 0 || !ends_with(tensor->name, ".weight") ||
+        tensor->type == TENSOR_I64 || strcmp(tensor->name, "model.embed_tokens.weight") == 0 ||
+        ends_with(tensor->name, ".position_embedding.weight") ||
+        ends_with(tensor->name, ".mlp.gate.weight"))
+        return FORM_COPY;
+    bool decoder = strncmp(tensor->name, "model.layers.", 13) == 0;
+    return type == OCR_QUANT_Q4 && decoder ? FORM_Q4 : FORM_Q8;
+}
+
+static int64_t row_bytes(const Piece *piece) {
+    return piece->form == FORM_Q8 ? piece->columns : (int64_t)q4_row_bytes(piece->columns);
+}
+
+static int blocks(const Piece *piece) {
+    return piece->form == FORM_Q8 ? q8_blocks(piece->columns) : q4_blocks(piece->columns);
+}
+
+/* Bytes of a piece's data, and of its elements. */
+static int64_t piece_bytes(const Piece *piece) {
+    return piece->form == FORM_COPY ? (int64_t)tensor_bytes(piece->tensor)
+                                    : piece->rows * row_bytes(piece);
+}
+
+static int element_width(const Piece *piece) {
+    return piece->form == FORM_COPY ? tensor_width(piece->tensor->type) : 1;
+}
+
+static json_t *shape_of(const Piece *piece) {
+    if (piece->form != FORM_COPY)
+        return json_pack("[i, I]", piece->rows, (json_int_t)row_bytes(piece));
+    json_t *shape = json_array();
+    for (int i = 0; i < piece->tensor->dims; i++)
+        json_array_append_new(shape, json_integer((json_int_t)piece->tensor->shape[i]));
+    return shape;
+}
+
+static int64_t place(json_t *header, const char *name, const char *type, json_t *shape,
+                     int64_t bytes, int64_t *at) {
+    int64_t offset = *at;
+    *at += bytes;
+    json_object_set_new(header, name,
+                        json_pack("{s:s, s:o, s:[I, I]}", "dtype", type, "shape", shape,
+                                  "data_offsets", (json_int_t)offset, (json_int_t)*at));
+    return offset;
+}
+
+/*
+ * Every tensor's form and place, and the header that says so. Wide elements come
+ * first, so that all are aligned.
+ */
+static json_t *plan(OcrQuantizer *quantizer, OcrQuantType type) {
+    static const char *const quantised[] = {[FORM_Q8] = "I8", [FORM_Q4] = "U8"};
+    json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+    int count = quantizer->files->count;
+    int64_t at = 0;
+    for (int i = 0; i < count; i++) {
+        const Tensor *tensor = &quantizer->files->tensors[i];
+        quantizer->pieces[i] = (Piece){.tensor = tensor,
+                                       .form = form_of(tensor, type),
+                                       .rows = (int)tensor->shape[0],
+                                       .columns = (int)tensor->shape[1]};
+    }
+    for (int width = 8; width > 0; width /= 2)
+        for (int i = 0; i < count; i++) {
+            Piece *piece = &quantizer->pieces[i];
+            const Tensor *tensor = piece->tensor;
+            if (element_width(piece) == width)
+                piece->offset = place(header, tensor->name,
+                                      piece->form == FORM_COPY ? tensor_type_name(tensor->type)
+                                                               : quantised[piece->form],
+                                      shape_of(piece), piece_bytes(piece), &at);
+            if (width == 2 && piece->form != FORM_COPY) {
+                char name[NAME_SIZE];
+                snprintf(name, sizeof name, "%s_scale", tensor->name);
+                piece->scales =
+                    place(header, name, "BF16", json_pack("[i, i]", piece->rows, blocks(piece)),
+                          2 * (int64_t)piece->rows * blocks(piece), &at);
+            }
+        }
+    quantizer->total = at;
+    return header;
+}
+
+/* ---- writing ---- */
+
+static OcrCode cannot(OcrError *err, const char *what, const char *path) {
+    return ocr_fail(err, OCR_TARGET, "could not %s \"%s\": %s", what, path, strerror(errno));
+}
+
+static OcrCode write_at(OcrQuantizer *quantizer, const void *bytes, int64_t size, int64_t offset,
+                        OcrError *err) {
+    const char *from = bytes;
+    while (size > 0) {
+        ssize_t written = pwrite(quantizer->fd, from, (size_t)size, (off_t)offset);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return cannot(err, "write", quantizer->partial);
+        from += written;
+        size -= written;
+        offset += written;
+    }
+    return OCR_OK;
+}
+
+static OcrCode write_header(OcrQuantizer *quantizer, const json_t *header, OcrError *err) {
+    char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
+    if (!text)
+        return ocr_fail(err, OCR_OUT_OF_MEMORY, "no memory for the header of the new model");
+    size_t length = strlen(text), padded = (length + 7) / 8 * 8;
+    uint8_t size[8];
+    for (int i = 0; i < 8; i++)
+        size[i] = (uint8_t)((uint64_t)padded >> (8 * i));
+    quantizer->data = (int64_t)(8 + padded);
+    OcrCode code = write_at(quantizer, size, 8, 0, err);
+    if (!code)
+        code = write_at(quantizer, text, (int64_t)length, 8, err);
+    if (!code)
+        code = write_at(quantizer, "       ", (int64_t)(padded - length), 8 + (int64_t)length, err);
+    free(text);
+    return code;
+}
+
+/* A small file of the folder, byte for byte; absent ones are passed over. */
+static OcrCode copy_file(const OcrQuantizer *quantizer, const char *name, OcrError *err) {
+    char from[PATH_MAX + NAME_MAX], to[PATH_MAX + NAME_MAX], *bytes;
+    size_t size;
+    snprintf(from, sizeof from, "%s/%s", quantizer->source, name);
+    snprintf(to, sizeof to, "%s/%s", quantizer->partial, name);
+    OcrCode code = file_read(from, SMALL_FILE_BYTES, OCR_MODEL_FORMAT, &bytes, &size, err);
+    if (code == OCR_MODEL_MISSING)
+        return OCR_OK;
+    if (code)
+        return code;
+    FILE *file = fopen(to, "wb");
+    bool good = file && fwrite(bytes, 1, size, file) == size && fflush(file) == 0 &&
+                fsync(fileno(file)) == 0;
+    if (file)
+        good = fclose(file) == 0 && good;
+    free(bytes);
+    return good ? OCR_OK : cannot(err, "write", to);
+}
+
+static OcrCode copy_small_files(const OcrQuantizer *quantizer, OcrError *err) {
+    OcrCode code = OCR_OK;
+    for (size_t i = 0; i < SMALL_FILES && !code; i++)
+        code = copy_file(quantizer, small_files[i], err);
+    return code;
+}
+
+/* The partial folder with its weights file locked: ours, or taken over from one that died. */
+static OcrCode make_partial(OcrQuantizer *quantizer, OcrError *err) {
+    char path[PATH_MAX + NAME_MAX];
+    struct stat status;
+    if (lstat(quantizer->target, &status) == 0)
+        return ocr_fail(err, OCR_TARGET, "\"%s\" already exists", quantizer->target);
+    if (mkdir(quantizer->partial, 0755) != 0 && errno != EEXIST)
+        return cannot(err, "make", quantizer->partial);
+    snprintf(path, sizeof path, "%s/" WEIGHTS_NAME, quantizer->partial);
+    quantizer->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (quantizer->fd < 0)
+        return cannot(err, "write", path);
+    if (flock(quantizer->fd, LOCK_EX | LOCK_NB) != 0)
+        return ocr_fail(err, OCR_TARGET, "\"%s\" is being written by another process",
+                        quantizer->target);
+    quantizer->made = true;
+    return ftruncate(quantizer->fd, 0) == 0 ? OCR_OK : cannot(err, "write", path);
+}
+
+static OcrCode sync_folder(const char *path, OcrError *err) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool good = fd >= 0 && fsync(fd) == 0;
+    OcrCode code = good ? OCR_OK : cannot(err, "write", path);
+    if (fd >= 0)
+        close(fd);
+    return code;
+}
+
+/* Everything is written: to disk, and under its name. */
+static OcrCode put_in_place(OcrQuantizer *quantizer, OcrError *err) {
+    char parent[PATH_MAX];
+    snprintf(parent, sizeof parent, "%s", quantizer->target);
+    char *slash = strrchr(parent, '/');
+    if (slash)
+        slash[slash == parent] = '\0';
+    OcrCode code = fsync(quantizer->fd) == 0 ? OCR_OK : cannot(err, "write", quantizer->partial);
+    if (!code)
+        code = sync_folder(quantizer->partial, err);
+    if (!code && rename(quantizer->partial, quantizer->target) != 0)
+        code = cannot(err, "rename to", quantizer->target);
+    if (code)
+        return code;
+    quantizer->made = false;
+    return sync_folder(slash ? parent : ".", err);
+}
+
+/* ---- steps ---- */
+
+/* Rows of a matrix that one step takes. */
+static int step_rows(const Piece *piece) {
+    int rows = STEP_VALUES / piece->columns;
+    return rows > 0 ? rows : 1;
+}
+
+static OcrCode write_quantised(OcrQuantizer *quantizer, const Piece *piece, int rows,
+                               OcrError *err) {
+    size_t columns = (size_t)piece->columns, width = (size_t)row_bytes(piece);
+    size_t scales = (size_t)blocks(piece), element = (size_t)tensor_width(piece->tensor->type);
+    const char *from =
+        (const char *)piece->tensor->data + (size_t)quantizer->row * columns * element;
+    convert_to_f32(from, tensor_weight_type(piece->tensor->type), (size_t)rows * columns,
+                   quantizer->values);
+    for (size_t i = 0; i < (size_t)rows * columns; i++)
+        if (!isfinite(quantizer->values[i]))
+            return ocr_fail(err, OCR_MODEL_NOT_FINITE, "tensor %s holds a value that is not finite",
+                            piece->tensor->name);
+    for (size_t r = 0; r < (size_t)rows; r++) {
+        const float *x = quantizer->values + r * columns;
+        if (piece->form == FORM_Q8)
+            quantize_q8(x, piece->columns, (int8_t *)quantizer->bytes + r * width,
+                        quantizer->scales + r * scales);
+        else
+            quantize_q4(x, piece->columns, quantizer->bytes + r * width,
+                        quantizer->scales + r * scales);
+    }
+    int64_t row = quantizer->row;
+    OcrCode code = write_at(quantizer, quantizer->bytes, rows * row_bytes(piece),
+                            quantizer->data + piece->offset + row * row_bytes(piece), err);
+    if (!code)
+        code = write_at(quantizer, quantizer->scales, 2 * (int64_t)rows * blocks(piece),
+                        quantizer->data + piece->scales + 2 * row * blocks(piece), err);
+    quantizer->written += rows * (row_bytes(piece) + 2 * (int64_t)blocks(piece));
+    return code;
+}
+
+static OcrCode write_piece(OcrQuantizer *quantizer, OcrError *err) {
+    const Piece *piece = &quantizer->pieces[quantizer->piece];
+    OcrCode code;
+    if (piece->form == FORM_COPY) {
+        code = write_at(quantizer, piece->tensor->data, piece_bytes(piece),
+                        quantizer->data + piece->offset, err);
+        quantizer->written += piece_bytes(piece);
+        quantizer->piece++;
+        return code;
+    }
+    int rows = step_rows(piece), rest = piece->rows - quantizer->row;
+    rows = rows < rest ? rows : rest;
+    code = write_quantised(quantizer, piece, rows, err);
+    quantizer->row += rows;
+    if (quantizer->row == piece->rows) {
+        quantizer->row = 0;
+        quantizer->piece++;
+    }
+    return code;
+}
+
+OcrCode quantizer_step(OcrQuantizer *quantizer, bool *done, OcrError *err) {
+    *done = false;
+    if (quantizer->piece < quantizer->files->count)
+        return write_piece(quantizer, err);
+    OcrCode code = put_in_place(quantizer, err);
+    *done = code == OCR_OK;
+    return code;
+}
+
+void quantizer_progress(const OcrQuantizer *quantizer, int64_t *written, int64_t *total) {
+    *written = quantizer->written;
+    *total = quantizer->total;
+}
+
+/* ---- beginning and end ---- */
+
+static bool take_buffers(OcrQuantizer *quantizer) {
+    size_t values = STEP_VALUES;
+    for (int i = 0; i < quantizer->files->count; i++) {
+        const Tensor *tensor = &quantizer->files->tensors[i];
+        if (tensor->dims == 2 && (size_t)tensor->shape[1] > values)
+            values = (size_t)tensor->shape[1];
+    }
+    /* A short row is one block, however few values that has. */
+    quantizer->values = malloc(values * sizeof *quantizer->values);
+    quantizer->bytes = malloc(values * Q4_BLOCK / 2);
+    quantizer->scales = malloc(values * sizeof *quantizer->scales);
+    quantizer->pieces = calloc((size_t)quantizer->files->count, sizeof *quantizer->pieces);
+    return quantizer->values && quantizer->bytes && quantizer->scales && quantizer->pieces;
+}
+
+static OcrCode begin(OcrQuantizer *quantizer, OcrQuantType type, OcrError *err) {
+    OcrCode code = safetensors_open(quantizer->source, &quantizer->files, err);
+    if (code)
+        return code;
+    for (int i = 0; i < quantizer->files->count; i++)
+        if (strlen(quantizer->files->tensors[i].name) >= NAME_SIZE - sizeof "_scale" ||
+            quantizer->files->tensors[i].type > TENSOR_I64)
+            return ocr_fail(err, OCR_MODEL_TENSOR, "tensor %.200s cannot be quantized again",
+                            quantizer->files->tensors[i].name);
+    if (!take_buffers(quantizer))
+        return ocr_fail(err, OCR_OUT_OF_MEMORY, "out of memory");
+    code = make_partial(quantizer, err);
+    if (code)
+        return code;
+    json_t *header = plan(quantizer, type);
+    code = write_header(quantizer, header, err);
+    json_decref(header);
+    return code ? code : copy_small_files(quantizer, err);
+}
+
+OcrCode quantizer_open(const char *source, const char *target, OcrQuantType type,
+                       OcrQuantizer **out, OcrError *err) {
+    size_t longest = PATH_MAX - sizeof ".partial";
+    if (strlen(source) >= longest || strlen(target) >= longest || !*target)
+        return ocr_fail(err, OCR_TARGET, "the path is empty or too long");
+    OcrQuantizer *quantizer = calloc(1, sizeof *quantizer);
+    if (!quantizer)
+        return ocr_fail(err, OCR_OUT_OF_MEMORY, "out of memory");
+    quantizer->fd = -1;
+    snprintf(quantizer->source, PATH_MAX, "%s", source);
+    snprintf(quantizer->target, PATH_MAX, "%s", target);
+    size_t length = strlen(target);
+    while (length > 1 && quantizer->target[length - 1] == '/')
+        quantizer->target[--length] = '\0';
+    snprintf(quantizer->partial, PATH_MAX, "%.*s.partial", (int)length, target);
+    OcrCode code = begin(quantizer, type, err);
+    if (code) {
+        quantizer_close(quantizer);
+        return code;
+    }
+    *out = quantizer;
+    return OCR_OK;
+}
+
+static void remove_partial(const OcrQuantizer *quantizer) {
+    char path[PATH_MAX + NAME_MAX];
+    for (size_t i = 0; i < SMALL_FILES; i++) {
+        snprintf(path, sizeof path, "%s/%s", quantizer->partial, small_files[i]);
+        unlink(path);
+    }
+    snprintf(path, sizeof path, "%s/" WEIGHTS_NAME, quantizer->partial);
+    unlink(path);
+    rmdir(quantizer->partial);
+}
+
+void quantizer_close(OcrQuantizer *quantizer) {
+    if (!quantizer)
+        return;
+    if (quantizer->made)
+        remove_partial(quantizer);
+    if (quantizer->fd >= 0)
+        close(quantizer->fd);
+    safetensors_close(quantizer->files, false);
+    free(quantizer->pieces);
+    free(quantizer->values);
+    free(quantizer->bytes);
+    free(quantizer->scales);
+    free(quantizer);
+}
