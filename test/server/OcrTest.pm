@@ -12,6 +12,7 @@ use Exporter 'import';
 use File::Basename;
 use File::Copy;
 use JSON::PP;
+use List::Util qw(sum);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -129,13 +130,11 @@ sub write_safetensors
 	write_file($path, pack('Q<', length $json) . $json . $payload);
 }
 
-# Memory in kB that belongs to a process alone.
+# Memory in kB that a process has written to and shares with no other.
 sub private_kb
 {
 	my ($pid) = @_;
-	my $kb = 0;
-	$kb += $1 while read_file("/proc/$pid/smaps_rollup") =~ /^Private_\w+:\s+(\d+) kB/mg;
-	return $kb;
+	return sum(read_file("/proc/$pid/smaps_rollup") =~ /^Private_Dirty:\s+(\d+) kB/mg);
 }
 
 sub median
