@@ -32,7 +32,7 @@
 
 #include <stdalign.h>
 
-#define FEW_ROWS 16
+#define FEW_ROWS 18
 #define CHUNKS_PER_THREAD 16 /* wanted, so that threads end together */
 #define LEAST_COLUMNS 32     /* of a tile, a multiple of what any kernel takes */
 

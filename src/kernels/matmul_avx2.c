@@ -7,6 +7,7 @@
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define NAME(suffix) suffix##_avx2
+#define KEEP(vector) __asm__("" : "+x"(vector))
 #define COLUMNS 4
 #define STEP 8
 #define GEMM_VECTORS 2

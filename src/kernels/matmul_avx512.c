@@ -6,6 +6,7 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define NAME(suffix) suffix##_avx512
+#define KEEP(vector) __asm__("" : "+v"(vector))
 #define COLUMNS 8
 #define STEP 16
 #define GEMM_VECTORS 4

@@ -10,6 +10,7 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define NAME(suffix) suffix##_bf16
+#define KEEP(vector) __asm__("" : "+v"(vector))
 #define COLUMNS 8
 #define STEP 32
 

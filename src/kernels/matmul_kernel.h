@@ -11,8 +11,8 @@
 #define TILE_COLUMNS 256
 #define BLOCK_BYTES 2048 /* of a row of x or w that is multiplied at one go */
 
-/* Room for one block of all rows of a tile, and for one of TILE_COLUMNS weight rows. */
-#define KERNEL_SCRATCH_BYTES ((TILE_ROWS + TILE_COLUMNS) * BLOCK_BYTES)
+/* Room for a block of all rows of a tile, and of a few rows of weights. */
+#define KERNEL_SCRATCH_BYTES ((TILE_ROWS + 8) * BLOCK_BYTES)
 
 /* A rectangle of a job's output, to be multiplied by one of its matrices. */
 typedef struct Tile {

@@ -2,7 +2,6 @@
  * The kernels for any processor, in the compiler's vectors of four: SSE2 on
  * x86-64, NEON on arm64.
  */
-#include "kernels/convert.h"
 #include "kernels/matmul_kernel.h"
 
 #include <string.h>
@@ -15,9 +14,11 @@
 #define NAME(suffix) suffix##_portable
 #define STEP 4
 #if defined(__aarch64__)
+#define KEEP(vector) __asm__("" : "+w"(vector))
 #define COLUMNS 8 /* 32 registers */
 #define GEMM_VECTORS 4
 #else
+#define KEEP(vector) __asm__("" : "+x"(vector))
 #define COLUMNS 4 /* 16 */
 #define GEMM_VECTORS 2
 #endif
@@ -41,13 +42,18 @@ INLINE Operand load_x_part(const float *x, int count) {
     return values;
 }
 
+/* The bits of f16, moved into place, are the number times 2^-112, subnormals included. */
+INLINE Operand widen_f16(Halves bits) {
+    Bits wide = __builtin_convertvector(bits, Bits);
+    Operand values = (Operand)((wide & 0x7FFF) << 13) * 0x1p112f;
+    Bits special = (Bits)((wide & 0x7C00) == 0x7C00) & 0x7F800000; /* infinity and NaN */
+    return (Operand)((Bits)values | special | (wide & 0x8000) << 16);
+}
+
 INLINE Operand widen(Halves bits, WeightType type) {
-    if (type == WEIGHT_BF16)
-        return (Operand)(__builtin_convertvector(bits, Bits) << 16);
-    float values[STEP];
-    for (int i = 0; i < STEP; i++)
-        values[i] = f16_to_f32(bits[i]);
-    return load_x(values);
+    if (type == WEIGHT_F16)
+        return widen_f16(bits);
+    return (Operand)(__builtin_convertvector(bits, Bits) << 16);
 }
 
 INLINE Operand load_w(const void *w, WeightType type) {

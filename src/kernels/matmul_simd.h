@@ -3,12 +3,15 @@
  * Each instruction set's file defines the vector and includes this.
  *
  *   TARGET        the function attribute that allows the instructions
- *   NAME(suffix)  the name of an exported function
- *   COLUMNS       weight rows side by side: one vector of results
+ *   INLINE        what makes a function part of its caller, with the same attribute
+ *   NAME(prefix)  the name of an exported function
+ *   COLUMNS       weight rows side by side
  *   Element       of a packed row: float or bf16 bits
  *   STEP          elements in one vector
  *   Operand       a vector of them
  *   Sum           a vector of f32 partial sums
+ *   KEEP(vector)  an empty instruction with vector in a register, so that the
+ *                 compiler does not load it again for each use
  *
  *   Operand load_x(const float *x)
  *   Operand load_w(const void *w, WeightType type)        type is a constant
@@ -25,8 +28,94 @@
 
 #define ROWS 3 /* of x side by side: ROWS * COLUMNS sums fill the registers */
 #define DEPTH ((int)(BLOCK_BYTES / sizeof(Element)))
+#define CACHE_LINE 64
 
-/* One row's block as the packed kernel wants it; elements up to a multiple of STEP. */
+/* Unrolled even where the optimiser is told to be brief: sums must be in registers. */
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* ---- rows as they lie ---- */
+
+typedef struct Lying {
+    const float *x[ROWS];
+    const char *w[COLUMNS];
+    const char *next; /* COLUMNS * count weights that are wanted soon */
+    int count;        /* columns */
+} Lying;
+
+/* c[rows][COLUMNS], rows TILE_COLUMNS apart, (+)= x[rows] w[COLUMNS]^T */
+INLINE void multiply_lying(const Lying *l, WeightType type, int rows, float *c, bool first) {
+    size_t element = weight_bytes(type);
+    Sum sums[ROWS][COLUMNS] = {0};
+    Operand xs[ROWS];
+    int k = 0, rest = l->count % STEP;
+    for (; k < l->count - rest; k += STEP) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            xs[r] = load_x(l->x[r] + k);
+        }
+        UNROLL for (int n = 0; n < COLUMNS; n++) {
+            Operand ws = load_w(l->w[n] + (size_t)k * element, type);
+            if (n * STEP * element % CACHE_LINE == 0)
+                __builtin_prefetch(l->next + ((size_t)k * COLUMNS + n * STEP) * element);
+            UNROLL for (int r = 0; r < rows; r++) {
+                sums[r][n] = multiply_add(sums[r][n], xs[r], ws);
+            }
+        }
+    }
+    if (rest > 0) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            xs[r] = load_x_part(l->x[r] + k, rest);
+        }
+        UNROLL for (int n = 0; n < COLUMNS; n++) {
+            Operand ws = load_w_part(l->w[n] + (size_t)k * element, type, rest);
+            UNROLL for (int r = 0; r < rows; r++) {
+                sums[r][n] = multiply_add(sums[r][n], xs[r], ws);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        put_sums(c + r * TILE_COLUMNS, sums[r], first);
+    }
+}
+
+/* The same with a number of rows that is no constant. */
+INLINE void multiply_rows(const Lying *l, WeightType type, int rows, float *c, bool first) {
+    if (rows == 1)
+        multiply_lying(l, type, 1, c, first);
+    else if (rows == 2)
+        multiply_lying(l, type, 2, c, first);
+    else
+        multiply_lying(l, type, ROWS, c, first);
+}
+
+INLINE void multiply_few_of(const Tile *tile, WeightType type, float *c) {
+    size_t element = weight_bytes(type);
+    for (int n = 0; n < tile->columns; n += COLUMNS)
+        for (int k = 0; k < tile->w->columns; k += DEPTH) {
+            Lying l = {.count = min_int(DEPTH, tile->w->columns - k),
+                       .next = tile_w(tile, n + COLUMNS) + (size_t)k * COLUMNS * element};
+            for (int i = 0; i < COLUMNS; i++)
+                l.w[i] = tile_w(tile, n + i) + (size_t)k * element;
+            for (int r = 0; r < tile->rows; r += ROWS) {
+                int rows = min_int(ROWS, tile->rows - r);
+                for (int i = 0; i < rows; i++)
+                    l.x[i] = tile_x(tile, r + i) + k;
+                multiply_rows(&l, type, rows, c + r * TILE_COLUMNS + n, k == 0);
+            }
+        }
+}
+
+TARGET void NAME(multiply_few)(const Tile *tile, float *c, void *scratch) {
+    (void)scratch;
+    if (tile->w->type == WEIGHT_BF16)
+        multiply_few_of(tile, WEIGHT_BF16, c);
+    else if (tile->w->type == WEIGHT_F16)
+        multiply_few_of(tile, WEIGHT_F16, c);
+    else
+        multiply_few_of(tile, WEIGHT_F32, c);
+}
+
+/* ---- packed rows: DEPTH elements apart, filled up with 0 to a multiple of STEP ---- */
+
 INLINE void pack_x(const float *x, int count, Element *to) {
     int k = 0;
     for (; k + STEP <= count; k += STEP)
@@ -52,23 +141,46 @@ INLINE void pack_w(const char *w, WeightType type, int count, Element *to) {
         pack_w_of(w, WEIGHT_F32, count, to);
 }
 
-/* x: rows <= ROWS packed rows, w: COLUMNS packed rows, both DEPTH apart. c: rows TILE_COLUMNS
- * apart. */
+/* c[rows][COLUMNS], rows TILE_COLUMNS apart, (+)= x[rows] w[COLUMNS]^T */
 INLINE void multiply_packed(const Element *x, const Element *w, int count, int rows, float *c,
                             bool first) {
     Sum sums[ROWS][COLUMNS] = {0};
     for (int k = 0; k < count; k += STEP) {
         Operand xs[ROWS];
-        for (int r = 0; r < rows; r++)
+        UNROLL for (int r = 0; r < rows; r++) {
             xs[r] = load_packed(x + r * DEPTH + k);
-        for (int n = 0; n < COLUMNS; n++) {
+        }
+        UNROLL for (int n = 0; n < COLUMNS; n++) {
             Operand ws = load_packed(w + n * DEPTH + k);
-            for (int r = 0; r < rows; r++)
+            KEEP(ws);
+            UNROLL for (int r = 0; r < rows; r++) {
                 sums[r][n] = multiply_add(sums[r][n], xs[r], ws);
+            }
         }
     }
-    for (int r = 0; r < rows; r++)
+    UNROLL for (int r = 0; r < rows; r++) {
         put_sums(c + r * TILE_COLUMNS, sums[r], first);
+    }
+}
+
+/*
+ * All rows of the tile by COLUMNS packed weights. Between them the weights that
+ * are packed next, at w_next[COLUMNS], are fetched, so that memory and
+ * arithmetic are busy at the same time.
+ */
+INLINE void multiply_panel(const Tile *tile, const Element *x, const Element *w, int count,
+                           const char *const *w_next, float *c, bool first) {
+    int lines = count * (int)weight_bytes(tile->w->type) / CACHE_LINE * COLUMNS, fetched = 0;
+    for (int r = 0; r < tile->rows; r += ROWS) {
+        for (int wanted = lines * (r + ROWS) / tile->rows; fetched < wanted; fetched++)
+            __builtin_prefetch(w_next[fetched % COLUMNS] + fetched / COLUMNS * CACHE_LINE);
+        if (tile->rows - r == 1)
+            multiply_packed(x + r * DEPTH, w, count, 1, c + r * TILE_COLUMNS, first);
+        else if (tile->rows - r == 2)
+            multiply_packed(x + r * DEPTH, w, count, 2, c + r * TILE_COLUMNS, first);
+        else
+            multiply_packed(x + r * DEPTH, w, count, ROWS, c + r * TILE_COLUMNS, first);
+    }
 }
 
 TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *scratch) {
@@ -79,82 +191,15 @@ TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *scratch) {
         for (int r = 0; r < tile->rows; r++)
             pack_x(tile_x(tile, r) + k, count, x + r * DEPTH);
         for (int n = 0; n < tile->columns; n += COLUMNS) {
-            for (int i = 0; i < COLUMNS; i++)
+            bool last = n + COLUMNS >= tile->columns;
+            const char *w_next[COLUMNS];
+            for (int i = 0; i < COLUMNS; i++) {
                 pack_w(tile_w(tile, n + i) + (size_t)k * element, tile->w->type, count,
                        w + i * DEPTH);
-            int r = 0;
-            for (; r + ROWS <= tile->rows; r += ROWS)
-                multiply_packed(x + r * DEPTH, w, count, ROWS, c + r * TILE_COLUMNS + n, k == 0);
-            if (tile->rows - r == 2)
-                multiply_packed(x + r * DEPTH, w, count, 2, c + r * TILE_COLUMNS + n, k == 0);
-            else if (tile->rows - r == 1)
-                multiply_packed(x + r * DEPTH, w, count, 1, c + r * TILE_COLUMNS + n, k == 0);
-        }
-    }
-}
-
-/* As multiply_packed, on rows as they lie: x[rows], w[COLUMNS]. */
-INLINE void multiply_lying(const float *const *x, const char *const *w, WeightType type, int count,
-                           int rows, float *c, bool first) {
-    Sum sums[ROWS][COLUMNS] = {0};
-    int k = 0;
-    for (; k + STEP <= count; k += STEP) {
-        Operand xs[ROWS];
-        for (int r = 0; r < rows; r++)
-            xs[r] = load_x(x[r] + k);
-        for (int n = 0; n < COLUMNS; n++) {
-            Operand ws = load_w(w[n] + (size_t)k * weight_bytes(type), type);
-            for (int r = 0; r < rows; r++)
-                sums[r][n] = multiply_add(sums[r][n], xs[r], ws);
-        }
-    }
-    if (k < count) {
-        Operand xs[ROWS];
-        for (int r = 0; r < rows; r++)
-            xs[r] = load_x_part(x[r] + k, count - k);
-        for (int n = 0; n < COLUMNS; n++) {
-            Operand ws = load_w_part(w[n] + (size_t)k * weight_bytes(type), type, count - k);
-            for (int r = 0; r < rows; r++)
-                sums[r][n] = multiply_add(sums[r][n], xs[r], ws);
-        }
-    }
-    for (int r = 0; r < rows; r++)
-        put_sums(c + r * TILE_COLUMNS, sums[r], first);
-}
-
-INLINE void multiply_rows(const float *const *x, const char *const *w, WeightType type, int count,
-                          int rows, float *c, bool first) {
-    if (rows == 1)
-        multiply_lying(x, w, type, count, 1, c, first);
-    else if (rows == 2)
-        multiply_lying(x, w, type, count, 2, c, first);
-    else
-        multiply_lying(x, w, type, count, ROWS, c, first);
-}
-
-INLINE void few_of(const Tile *tile, WeightType type, float *c) {
-    for (int n = 0; n < tile->columns; n += COLUMNS)
-        for (int k = 0; k < tile->w->columns; k += DEPTH) {
-            int count = min_int(DEPTH, tile->w->columns - k);
-            const char *w[COLUMNS];
-            for (int i = 0; i < COLUMNS; i++)
-                w[i] = tile_w(tile, n + i) + (size_t)k * weight_bytes(type);
-            for (int r = 0; r < tile->rows; r += ROWS) {
-                const float *x[ROWS];
-                int rows = min_int(ROWS, tile->rows - r);
-                for (int i = 0; i < rows; i++)
-                    x[i] = tile_x(tile, r + i) + k;
-                multiply_rows(x, w, type, count, rows, c + r * TILE_COLUMNS + n, k == 0);
+                w_next[i] = last ? tile_w(tile, i) + (size_t)(k + DEPTH) * element
+                                 : tile_w(tile, n + COLUMNS + i) + (size_t)k * element;
             }
+            multiply_panel(tile, x, w, count, w_next, c + n, k == 0);
         }
-}
-
-TARGET void NAME(multiply_few)(const Tile *tile, float *c, void *scratch) {
-    (void)scratch;
-    if (tile->w->type == WEIGHT_BF16)
-        few_of(tile, WEIGHT_BF16, c);
-    else if (tile->w->type == WEIGHT_F16)
-        few_of(tile, WEIGHT_F16, c);
-    else
-        few_of(tile, WEIGHT_F32, c);
+    }
 }
