@@ -239,15 +239,15 @@ static void source_end(j_decompress_ptr library) {
 }
 
 /*
- * cmyk: [width][4] ink, rgb: [width][3]. Ink is stored inverted in files with
- * Adobe's marker. The rounded division by 255 is the reference's.
+ * cmyk: [width][4], rgb: [width][3]. The samples are taken for inverted ink, as Adobe
+ * writes it, whether or not its marker is there: so does Pillow, through which the
+ * official pipeline reads. The rounded division by 255 is Pillow's too.
  */
-static void rgb_from_cmyk(const uint8_t *cmyk, int width, bool inverted, uint8_t *rgb) {
-    int flip = inverted ? 0xFF : 0;
+static void rgb_from_cmyk(const uint8_t *cmyk, int width, uint8_t *rgb) {
     for (int x = 0; x < width; x++, cmyk += 4, rgb += 3) {
-        int white = 255 - (cmyk[3] ^ flip);
+        int white = cmyk[3];
         for (int i = 0; i < 3; i++) {
-            int t = (cmyk[i] ^ flip) * white + 128;
+            int t = (255 - cmyk[i]) * white + 128;
             rgb[i] = (uint8_t)(white - ((t + (t >> 8)) >> 8));
         }
     }
@@ -303,7 +303,7 @@ static OcrCode decode_pixels(JpegReader *reader, const OcrImageInfo *info, uint8
         uint8_t *row = pixels + row_bytes * library->output_scanline;
         jpeg_read_scanlines(library, cmyk ? cmyk : &row, 1);
         if (cmyk)
-            rgb_from_cmyk(cmyk[0], info->stored_width, library->saw_Adobe_marker, row);
+            rgb_from_cmyk(cmyk[0], info->stored_width, row);
     }
     jpeg_finish_decompress(library); /* reads up to the end mark */
     return OCR_OK;
