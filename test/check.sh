@@ -40,8 +40,10 @@ pgtap() {
 server() {
     folder=$(mktemp -d "${TMPDIR:-/tmp}/deepseek_ocr_test.XXXXXX")
     mkdir "$folder/demo"
-    cp -r test/server test/goldens "$folder"
+    make --no-print-directory -C test checkpoints
+    cp -r test/server test/goldens build/checkpoints "$folder"
     cp -r demo/pages "$folder/demo"
+    chmod -R u+w "$folder"
     if is_root; then chown -R postgres "$folder"; fi
     pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
     (cd "$folder" && as_server_user env PATH="$("$PG_CONFIG" --bindir):$PATH" \

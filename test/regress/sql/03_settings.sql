@@ -1,0 +1,64 @@
+-- Settings: their ranges, and what they do.
+\set VERBOSITY terse
+LOAD 'deepseek_ocr';
+SELECT name, setting, unit, vartype, context, min_val, max_val, enumvals
+FROM pg_settings WHERE name LIKE 'deepseek_ocr.%' ORDER BY name;
+
+\set VERBOSITY sqlstate
+SET deepseek_ocr.threads = 257;
+SET deepseek_ocr.threads = -1;
+SET deepseek_ocr.max_tokens = -1;
+SET deepseek_ocr.no_repeat_ngram_size = -2;
+SET deepseek_ocr.max_image_pixels = 0;
+SET deepseek_ocr.max_session_memory = '10kB';
+SET deepseek_ocr.compute = 'f16';
+SET deepseek_ocr.model = '';
+SET deepseek_ocr.model = '../default';
+SET deepseek_ocr.model = '.';
+SET deepseek_ocr.no_repeat_ngram_whitelist = '"<td>';
+SET deepseek_ocr.nothing = 1;
+\set VERBOSITY terse
+
+-- A text's length.
+SET deepseek_ocr.max_tokens = 10;
+SELECT text, finish, tokens FROM pages, ocr_detail(image) WHERE name = 'strip';
+RESET deepseek_ocr.max_tokens;
+
+-- The ban on repetition: no character may occur twice, but for those on the list.
+SET deepseek_ocr.no_repeat_ngram_size = 1;
+SELECT bool_and(n = 1) AS "each once" FROM (
+    SELECT c, count(*) AS n FROM pages, regexp_split_to_table(ocr(image), '') AS c WHERE name = 'strip' GROUP BY c) AS used;
+SET deepseek_ocr.no_repeat_ngram_size = 2;
+SET deepseek_ocr.no_repeat_ngram_window = 3;
+SELECT ocr(image) <> '' AS "a short window" FROM pages WHERE name = 'strip';
+RESET deepseek_ocr.no_repeat_ngram_window;
+SET deepseek_ocr.no_repeat_ngram_whitelist = 'e', '"no such token"';
+SELECT ocr(image) FROM pages WHERE name = 'strip';
+RESET deepseek_ocr.no_repeat_ngram_whitelist;
+SET deepseek_ocr.no_repeat_ngram_size = 0;
+SELECT ocr(image) FROM pages WHERE name = 'strip';
+RESET deepseek_ocr.no_repeat_ngram_size;
+
+-- Limits.
+SET deepseek_ocr.max_image_pixels = 100000;
+SELECT name, t.text, t.error, t.sqlstate FROM pages, ocr_try(image) AS t WHERE name = 'strip';
+SELECT vision_token_count(image) FROM pages WHERE name = 'strip';
+RESET deepseek_ocr.max_image_pixels;
+SET deepseek_ocr.max_session_memory = '1MB';
+SELECT regexp_replace(t.error, '\d+ MB', 'many MB') AS error, t.sqlstate FROM pages, ocr_try(image) AS t WHERE name = 'strip';
+RESET deepseek_ocr.max_session_memory;
+
+-- The exact path reads the same.
+SET deepseek_ocr.compute = 'f32';
+SELECT ocr(image) FROM pages WHERE name = 'strip';
+RESET deepseek_ocr.compute;
+
+-- A model that is not there.
+SET deepseek_ocr.model = 'missing';
+\set VERBOSITY sqlstate
+SELECT ocr('');
+SELECT * FROM ocr_try('');
+\set VERBOSITY terse
+SELECT name, current, error IS NOT NULL AS broken FROM ocr_models() WHERE name = 'default';
+RESET deepseek_ocr.model;
+SELECT ocr(image) FROM pages WHERE name = 'strip';
