@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from text import Text
 
 PROSE_FACES = ["Carlito-Regular.ttf", "Caladea-Regular.ttf", "EBGaramond12-Regular.otf", "NotoSerif-Regular.ttf", "Cantarell-Regular.otf", "Inconsolata.otf",
-               "RobotoSlab-Regular.ttf", "Carlito-Italic.ttf", "Caladea-Bold.ttf", "NotoSerif-Italic.ttf"]
+               "schou___.ttf", "Carlito-Italic.ttf", "Caladea-Bold.ttf", "NotoSerif-Italic.ttf"]
 
 
 class Sheet:
@@ -53,6 +53,9 @@ class Sheet:
                 self.write(line, x0, y, font)
             lines.append((line, y))
             done += len(line) + 1
+        self.ink = [min(x0 + font.getbbox(l, anchor="ls")[0] for l, _ in lines), min(b + font.getbbox(l, anchor="ls")[1] for l, b in lines),
+                    x1 if justify and len(lines) > 1 else max(x0 + font.getbbox(l, anchor="ls")[2] for l, _ in lines),
+                    max(b + font.getbbox(l, anchor="ls")[3] for l, b in lines)] if lines else None
         return words, y, done
 
     def box(self, label, x0, y0, x1, y1):
@@ -62,7 +65,7 @@ class Sheet:
         font, missing = self.font(name, size)
         pitch, step = size * 1.6, (x1 - x0) / columns
         keep = lambda s: "".join(c for c in s if c not in missing)
-        top, right = y, []
+        top, ink = y, []
         for k in range(rows):
             row = []
             for c in range(columns):
@@ -73,7 +76,8 @@ class Sheet:
                 if c and k and c % 2:
                     x = x0 + (c + 1) * step - size * .4 - font.getlength(cell)
                 self.draw.text((x, y + pitch * .7), cell, font=font, fill=0, anchor="ls")
-                right.append(x + font.getlength(cell))
+                b = font.getbbox(cell, anchor="ls")
+                ink.append((x + b[0], y + pitch * .7 + b[1], x + b[2], y + pitch * .7 + b[3]))
                 row.append(cell.strip())
             self.lines.append(" ".join(row))
             y += pitch
@@ -82,7 +86,8 @@ class Sheet:
                 self.draw.line((x0, top + k * pitch, x1, top + k * pitch), fill=0, width=2)
             for c in range(columns + 1):
                 self.draw.line((x0 + c * step, top, x0 + c * step, y), fill=0, width=2)
-        self.box("table", x0 if ruled else x0 + size * .1, top, x1 if ruled else max(right) + size * .3, y)
+        edges = list(zip(*ink))
+        self.box("table", *((x0, top, x1, y) if ruled else (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3]))))
         return y + size
 
 
@@ -162,12 +167,10 @@ def layout(assets, text, rnd):
         else:
             big = size + {"title": 16, "sub_title": 5, "text": 0}[label]
             most = rnd.randint(120, 600) if label == "text" else 40
-            font, _ = s.font(name, big)
             _, below, _ = s.paragraph(words_of(text, most), m, right, y, 1754 - m, name, big, 1.3, label == "text" and rnd.random() < .4, most)
             if len(s.lines) == start:
                 break
-            wide = max(font.getlength(l) for l in s.lines[start:])
-            s.box(label, m - big * .2, y + big * .25, min(right, m + wide) + big * .2, below + big * .25)
+            s.box(label, *s.ink)
             y = int(below + size * 1.6)
     return s
 

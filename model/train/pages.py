@@ -24,11 +24,20 @@ def tile_grid(w, h, tile=640, most=9):
 
 
 class Line:
-    """A piece of text with the centre of each of its characters; centres [n][2], -1 for unknown."""
-    __slots__ = ("text", "at")
+    """A piece of text with the centre of each of its characters [n][2], -1 for unknown, and the box of its ink."""
+    __slots__ = ("text", "at", "ink")
 
-    def __init__(self, text, at):
-        self.text, self.at = text, at
+    def __init__(self, text, at, ink=None):
+        self.text, self.at, self.ink = text, at, ink
+
+
+def hull(boxes, width=float("inf"), height=float("inf")):
+    """The smallest box around some, of which any may be None"""
+    boxes = [b for b in boxes if b]
+    if not boxes:
+        return None
+    x0, y0, x1, y1 = zip(*boxes)
+    return [max(0, min(x0)), max(0, min(y0)), min(width, max(x1)), min(height, max(y1))]
 
 
 class Block:
@@ -92,12 +101,14 @@ class PageMaker:
         if self.jitter:
             y += np.rint(np.array([self.r.gauss(0, self.jitter) for _ in range(len(i))]))
         g = np.stack([self.atlas.offset[faces, size, i], m[:, 0], m[:, 1], np.rint(left + m[:, 2]), np.rint(y + m[:, 3])], 1)
-        page.glyphs.append(g[(m[:, 0] > 0) & (m[:, 1] > 0)].astype(np.int64))
+        g = g[(m[:, 0] > 0) & (m[:, 1] > 0)].astype(np.int64)
+        page.glyphs.append(g)
+        ink = [g[:, 3].min(), g[:, 4].min(), (g[:, 3] + g[:, 1]).max(), (g[:, 4] + g[:, 2]).max()] if len(g) else None
         right = float(left[-1] + advance[-1])
         if underline:
             page.rects.append((x, base + max(1, em * .1), right - x, max(1, em // 18)))
         at = np.stack([left + advance / 2, np.full(len(i), base - .3 * em)], 1)
-        return Line("".join(CHARSET[k] for k in i), at), right
+        return Line("".join(CHARSET[k] for k in i), at, ink), right
 
     def break_lines(self, i, advance, width, most, hyphenate):
         """Greedy: -> (from, to, hyphen) of each line."""
@@ -183,17 +194,15 @@ class PageMaker:
             y += lead
         return lines, y
 
-    def box_of(self, lines, em):
-        at = np.concatenate([l.at for l in lines])
-        xs, ys = at[at[:, 0] >= 0].T
-        w, h = self.page.width, self.page.height
-        return [max(0, xs.min() - .3 * em), max(0, ys.min() - .5 * em), min(w, xs.max() + .3 * em), min(h, ys.max() + .55 * em)]
+    def box_of(self, lines):
+        """The ink of the lines, cut off at the edges of the page"""
+        return hull([l.ink for l in lines], self.page.width, self.page.height)
 
-    def put(self, label, rows, em):
-        flat = [c for row in rows for c in (row if isinstance(row, list) else [row])]
-        if flat:
-            self.page.blocks.append(Block(label, rows, self.box_of(flat, em)))
-        return bool(flat)
+    def put(self, label, rows):
+        if any(l.ink for l in rows):
+            self.page.blocks.append(Block(label, rows, self.box_of(rows)))
+            return True
+        return False
 
     # ---- blocks: each draws from y down and returns the y below, or None where nothing fitted ----
 
@@ -205,7 +214,7 @@ class PageMaker:
         text = self.text.running(want, self.noise)
         rows, below = self.set_text(text, x0, x1, y, bottom, face, size, align, lines, emphasis=r.choice([0, 0, 0, .03, .1]),
                                     hyphenate=align == "justify" and r.random() < .5, indent=em * r.uniform(.8, 2) if r.random() < .12 and align == "left" else 0)
-        return below if self.put("text", rows, em) else None
+        return below if self.put("text", rows) else None
 
     def heading(self, x0, x1, y, bottom, face, size, label):
         r = self.r
@@ -218,7 +227,7 @@ class PageMaker:
         number = f"{r.randint(1, 12)}" + r.choice(["", ".", f".{r.randint(1, 9)}"]) + " " if label == "sub_title" and r.random() < .3 else ""
         text = number + self.text.title(int(min(self.budget, r.uniform(.25, 1.1) * (x1 - x0) / (em * .5) + 3)))
         rows, below = self.set_text(text, x0, x1, y, bottom, face, big, r.choice(["left", "left", "center"]) if label == "title" else "left", 2, 1.15)
-        return below + .3 * em if self.put(label, rows, em) else None
+        return below + .3 * em if self.put(label, rows) else None
 
     def items(self, x0, x1, y, bottom, face, size, count):
         r, em, rows = self.r, self.sizes[size], []
@@ -239,7 +248,7 @@ class PageMaker:
             lines[0] = join([head, lines[0]], " ")
             rows += lines
             y = below + em * r.choice([0, 0, .2, .4])
-        return y if self.put("text", rows, em) else None
+        return y if self.put("text", rows) else None
 
     def fields(self, x0, x1, y, bottom, face, size, count):
         """Names and values on common lines, as forms and receipts have them."""
@@ -266,7 +275,7 @@ class PageMaker:
             y += self.lead * em
             if r.random() < rule:
                 self.page.rects.append((x0, y - (self.lead - 1.2) * em * .5, x1 - x0, 1))
-        return y if self.put("text", rows, em) else None
+        return y if self.put("text", rows) else None
 
     def cell_maker(self):
         r, t = self.r, self.text
@@ -323,9 +332,9 @@ class PageMaker:
             page.rects += [(x0, top, right - x0, thick), (x0, y, right - x0, thick), (x0, top, thick, y - top), (right, top, thick, y - top)]
             if style == "grid":
                 page.rects += [(left[c] - gap / 2, top, thick, y - top) for c in range(1, columns)]
-        if not out:
+        box = self.box_of([c for row in out for c in row])
+        if not box:
             return None
-        box = self.box_of([c for row in out for c in row if len(c.text)], em)
         if style in ("grid", "frame", "rows"):
             box = [x0, top, min(page.width, left[-1] - gap / 2), y]
         page.blocks.append(Block("table", out, box))
@@ -374,7 +383,8 @@ class PageMaker:
                 if self.misses > 3:
                     break
                 continue
-            y = below + em * r.choice([0, .2, .4, .6, 1.0]) * self.spacing
+            gap = r.choice([0, .2, .4, .6, 1.0]) * self.spacing
+            y = below + em * (max(gap, r.uniform(.5, 1)) if self.page.layout else gap)      # where blocks end must be seen
             if r.random() < .02:
                 self.page.rects.append((x0, y - .2 * em, x1 - x0, r.choice([1, 1, 2, 3])))
         return y
@@ -412,7 +422,7 @@ class PageMaker:
             small = max(0, size - r.randint(0, 3))
             if r.random() < .5:
                 rows, below = self.set_text(self.text.title(r.randint(8, 40)), x0, x1, max(2, y - 1.2 * em), bottom, face, small, r.choice(["left", "center", "right"]), 1)
-                if self.put("text", rows, self.sizes[small]):
+                if self.put("text", rows):
                     y = max(y, below + .5 * em)
             number = r.choice(["{}", "- {} -", "Page {}", "{} / 99", "Seite {}", "– {} –"]).format(r.randint(1, 400))
             foot = (number, bottom - 1.3 * em, small, r.choice(["left", "center", "right"]))
@@ -422,7 +432,7 @@ class PageMaker:
             if r.random() < .4:
                 y += r.uniform(0, .25) * (bottom - y)
         kinds = self.KINDS[kind]
-        columns = 2 if kind in ("prose", "mixed") and (x1 - x0) / em > 34 and r.random() < .3 else 1
+        columns = 2 if kind in ("prose", "mixed") and (x1 - x0) / em > 34 and r.random() < .4 else 1
         if kind == "form" and r.random() < .3:
             y = self.letterhead(x0, x1, y, bottom, face, size)
         if columns == 2:
@@ -445,7 +455,7 @@ class PageMaker:
         if foot and self.budget > -40:
             self.budget += 40
             rows, _ = self.set_text(foot[0], x0, x1, foot[1], height, face, foot[2], foot[3], 1)
-            self.put("text", rows, self.sizes[foot[2]])
+            self.put("text", rows)
         if r.random() < .05:                                                  # a frame around everything
             page.rects += [(2, 2, width - 4, 2), (2, height - 4, width - 4, 2), (2, 2, 2, height - 4), (width - 4, 2, 2, height - 4)]
         return page
@@ -459,7 +469,7 @@ class PageMaker:
                 text = r.choice([self.text.name(1, 3), self.text.name(1, 2) + f" {r.randint(1, 199)}", f"{r.randint(1000, 99999)} " + self.text.word().title(), self.text.date(), self.text.code()])
                 lines, y = self.set_text(text, x0, x1, y, bottom, face, size, align, 1)
                 rows += lines
-            if not self.put("text", rows, em):
+            if not self.put("text", rows):
                 break
             y += em * r.uniform(.5, 2)
         return y
@@ -492,7 +502,7 @@ def join(lines, glue):
             at.append(np.full((len(glue), 2), -1.0))
         text.append(line.text)
         at.append(line.at)
-    return Line("".join(text), np.concatenate(at) if at else np.zeros((0, 2)))
+    return Line("".join(text), np.concatenate(at) if at else np.zeros((0, 2)), hull([l.ink for l in lines]))
 
 
 def plain_target(page):

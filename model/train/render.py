@@ -154,10 +154,10 @@ class Renderer:
             return x * (1 - k) + change(x) * k
         x = torch.arange(m.shape[3], device=dev)
         y = torch.arange(m.shape[2], device=dev)[:, None]
-        if dots.any():                                                                          # needles of a dot matrix
+        if dots:                                                                                # needles of a dot matrix
             pitch = 2 + r.random() * 1.5
             mask = (((x / pitch) % 1 - .5) ** 2 + ((y / pitch) % 1 - .5) ** 2 < .3).to(half)
-            i = torch.from_numpy(dots.nonzero()[0]).to(dev)
+            i = torch.tensor(dots, device=dev)
             m[i] = F.max_pool2d(m[i], 2, 1, 1)[..., :-1, :-1] * mask
         grow = lambda z: F.max_pool2d(z, 3, 1, 1)
         apply(m, .15, lambda z: mix(z, grow, .1, .7))

@@ -80,9 +80,10 @@ class PageStream:
             if em < low * .9:
                 continue
             noise = .45 if level < .1 else .25 if level < .3 else .1
-            layout = level > .3 and r.random() < (.22 if mode in ("base", "gundam") else .1)
-            if layout and kind == "lines":
-                kind = "mixed"
+            layout = level > .3 and r.random() < (.3 if mode in ("base", "gundam") else .1)
+            if layout:                                                        # little text, so that the boxes count
+                budget = min(budget, r.randint(200, 1800))
+                kind = "mixed" if kind == "lines" else kind
             page = self.maker.make(w, h, em, budget, kind, noise, layout, r.randint(3, 12) if layout else 99)
             if kind != "blank" and not page.blocks:
                 continue
@@ -125,7 +126,7 @@ class PageStream:
         glyphs = np.concatenate(glyphs)
         canvas = [-(-max(s) // 16) * 16 for s in ([p.height for p in pages], [p.width for p in pages])]
         return dict(mode=mode, grid=grid, canvas=canvas, total=int((glyphs[:, 1] * glyphs[:, 2]).sum()), glyphs=torch.from_numpy(glyphs.astype(np.int32)),
-                    sizes=torch.tensor([(p.width, p.height) for p in pages]), dots=np.array([p.dots for p in pages]), layout=torch.tensor([p.layout for p in pages]),
+                    sizes=torch.tensor([(p.width, p.height) for p in pages]), dots=[k for k, p in enumerate(pages) if p.dots], layout=torch.tensor([p.layout for p in pages]),
                     pictures=[(k, *q) for k, p in enumerate(pages) for q in p.pictures], ids=torch.from_numpy(all_ids), at=torch.from_numpy(all_at),
                     points=torch.from_numpy(all_points), answers=torch.from_numpy(all_answers), first=torch.tensor(firsts))
 

@@ -69,9 +69,6 @@ SOURCES = [
     ("man", "man/man[1-8]/*.gz", from_roff, 600_000, "en"),
     ("devil", "dictd/devil.dict.dz", from_dictionary, 400_000, "held"),
     ("developers", "**/developers-reference/**/*.html", from_html, 300_000, "held"),
-    ("faq-de", "doc/debian/FAQ/*.de.html", from_html, 60_000, "held"),
-    ("faq-fr", "doc/debian/FAQ/*.fr.html", from_html, 60_000, "held"),
-    ("faq-it", "doc/debian/FAQ/*.it.html", from_html, 60_000, "held"),
 ]
 for code, names, limit in [("fr", "fr-FR fr", 1_000_000), ("de", "de-DE de", 1_000_000), ("es", "es-ES es", 1_000_000), ("it", "it-IT it", 800_000),
                            ("pt", "pt-BR pt pt_BR", 500_000), ("nl", "nl-NL nl", 350_000), ("sv", "sv-SE sv", 300_000), ("da", "da-DK da", 250_000),

@@ -1,0 +1,85 @@
+"""Weights -> a model folder in the released layout (names, config.json, tokenizer.json), bf16.
+
+    export.py --weights DIR/weights --vocabulary tokenizer.json --out FOLDER
+"""
+import argparse, json, os, shutil, struct
+import torch
+import checkpoint
+from model import Config
+from tokenizer import Tokenizer
+
+AUTO = [[None, "gundam"]]                    # reads best (LOG.md); up to 640 pixels a side it is base
+NGRAM = 96                                   # repeated lines of a page must stay possible
+
+
+def rename(weights, c):
+    """The names of the release: stacked matrices are taken apart."""
+    out = {}
+    for name, t in weights.items():
+        if name.endswith("mlp.experts.gate_up.weight"):
+            gate, up = t.chunk(2)
+            for e in range(c.experts):
+                rows = slice(e * c.expert_ff, (e + 1) * c.expert_ff)
+                at = name.replace("gate_up.weight", f"{e}.")
+                out[at + "gate_proj.weight"], out[at + "up_proj.weight"] = gate[rows], up[rows]
+        elif name.endswith("mlp.experts.down_proj.weight"):
+            for e in range(c.experts):
+                out[name.replace("experts.down", f"experts.{e}.down")] = t[:, e * c.expert_ff:(e + 1) * c.expert_ff]
+        elif name.endswith("gate_up.weight"):
+            gate, up = t.chunk(2)
+            out[name.replace("gate_up", "gate_proj")], out[name.replace("gate_up", "up_proj")] = gate, up
+        else:
+            out[name] = t
+    return out
+
+
+def safetensors(path, tensors):
+    head, at = {"__metadata__": {"format": "pt"}}, 0
+    for name in sorted(tensors):
+        n = tensors[name].numel() * 2
+        head[name] = {"dtype": "BF16", "shape": list(tensors[name].shape), "data_offsets": [at, at + n]}
+        at += n
+    data = json.dumps(head, separators=(",", ":")).encode()
+    data += b" " * (-(len(data) + 8) % 64)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(data)) + data)
+        for name in sorted(tensors):
+            f.write(tensors[name].to(torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
+
+
+def config(c):
+    decoder = dict(hidden_size=c.hidden, num_hidden_layers=c.layers, num_attention_heads=c.heads, num_key_value_heads=c.heads, intermediate_size=c.dense_ff,
+                   moe_intermediate_size=c.expert_ff, n_routed_experts=c.experts, num_experts_per_tok=c.chosen, n_shared_experts=c.shared,
+                   first_k_dense_replace=1, moe_layer_freq=1, vocab_size=c.vocab, max_position_embeddings=8192, use_mla=False, topk_method="greedy",
+                   n_group=1, topk_group=1, bos_token_id=0, eos_token_id=1, rope_theta=c.theta, rms_norm_eps=1e-6)
+    sam = dict(image_size=16 * c.sam_grid, patch_size=16, width=c.sam_width, layers=c.sam_layers, heads=c.sam_heads, mlp_ratio=4, window_size=c.window,
+               global_attn_indexes=list(c.sam_global), downsample_channels=[c.middle, c.clip_width], out_chans=c.neck)
+    clip = dict(image_size=14 * c.clip_grid, patch_size=14, width=c.clip_width, layers=c.clip_layers, heads=c.clip_heads, intermediate_size=4 * c.clip_width)
+    return dict(architectures=["DeepseekOCRForCausalLM"], model_type="deepseek_vl_v2", torch_dtype="bfloat16", tile_tag="2D", global_view_pos="head",
+                candidate_resolutions=[[1024, 1024]], **decoder, language_config=dict(decoder, architectures=["DeepseekV2ForCausalLM"], torch_dtype="bfloat16"),
+                projector_config=dict(model_type="mlp_projector", projector_type="linear", input_dim=2 * c.clip_width, n_embed=c.hidden),
+                vision_config=dict(model_name="deeplip_b_l", model_type="vision", image_size=16 * c.sam_grid, mlp_ratio=3.7362,
+                                   width={"sam_vit_b": sam, "clip-l-14-224": clip}),
+                ocr=dict(auto=AUTO, no_repeat_ngram_size=NGRAM))
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    for name in ("--weights", "--vocabulary", "--out"):
+        ap.add_argument(name, required=True)
+    args = ap.parse_args()
+    c = Config(vocab=Tokenizer(args.vocabulary).size)
+    os.makedirs(args.out, exist_ok=True)
+    tensors = rename(checkpoint.load(args.weights)["model"], c)
+    safetensors(os.path.join(args.out, "model.safetensors"), tensors)
+    processor = dict(image_mean=[.5] * 3, image_std=[.5] * 3, normalize=True, patch_size=16, downsample_ratio=4, image_token="<image>",
+                     pad_token="<｜▁pad▁｜>", processor_class="DeepseekVLV2Processor", sft_format="deepseek", candidate_resolutions=[[1024, 1024]])
+    for name, data in (("config.json", config(c)), ("processor_config.json", processor)):
+        with open(os.path.join(args.out, name), "w", encoding="utf-8") as f:
+            json.dump(data, f, ensure_ascii=False, indent=1)
+    shutil.copyfile(args.vocabulary, os.path.join(args.out, "tokenizer.json"))
+    print(len(tensors), "tensors,", sum(t.numel() for t in tensors.values()), "parameters")
+
+
+if __name__ == "__main__":
+    main()
