@@ -8,7 +8,6 @@
 #include "pg/compat.h"
 
 #include "access/detoast.h"
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -17,6 +16,7 @@
 #include "pg/encoding.h"
 #include "pg/errors.h"
 #include "pg/page.h"
+#include "pg/row.h"
 
 /* As much of an image as is fetched to find its size; headers are rarely longer. */
 #define HEADER_BYTES (64 * 1024)
@@ -70,14 +70,6 @@ static text *page_text_value(const PageResult *result) {
     const char *utf8 = page_text(result, &length);
 
     return text_from_utf8(utf8, length);
-}
-
-static TupleDesc row_type(FunctionCallInfo fcinfo) {
-    TupleDesc columns;
-
-    if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "return type must be a row type");
-    return BlessTupleDesc(columns);
 }
 
 PG_FUNCTION_INFO_V1(ocr);
@@ -208,7 +200,7 @@ Datum ocr_detail(PG_FUNCTION_ARGS) {
     values[DETAIL_PREFILL_MS] = Float8GetDatum(page->prefill_ms);
     values[DETAIL_DECODE_MS] = Float8GetDatum(page->decode_ms);
     page_free(&read);
-    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));
+    PG_RETURN_DATUM(row_value(columns, values, nulls));
 }
 
 /* A row of ocr_try(): the text, or what is wrong with the page. */
@@ -221,7 +213,7 @@ static Datum try_row(FunctionCallInfo fcinfo, text *read, const char *error, int
         values[1] = CStringGetTextDatum(error);
         values[2] = CStringGetTextDatum(unpack_sql_state(sqlstate));
     }
-    return HeapTupleGetDatum(heap_form_tuple(row_type(fcinfo), values, nulls));
+    return row_value(row_type(fcinfo), values, nulls);
 }
 
 /*

@@ -46,9 +46,7 @@ bool model_paths_are_visible(void) {
 }
 
 const char *model_shown_name(const char *name) {
-    const char *separator = model_paths_are_visible() ? NULL : last_dir_separator(name);
-
-    return separator ? separator + 1 : name;
+    return model_paths_are_visible() ? name : last_dir_separator(model_path(name)) + 1;
 }
 
 const char *model_message(const char *name, const char *message) {
@@ -68,11 +66,10 @@ const char *model_message(const char *name, const char *message) {
     return shown.data;
 }
 
-/* Calls visit(path of the file, its name, its status, arg) for each regular file; false if there is
- * no such folder. */
 typedef void (*FileVisitor)(const char *path, const char *name, const struct stat *status,
                             void *arg);
 
+/* Calls visit for each regular file; false if there is no such folder. */
 static bool visit_files(const char *folder, FileVisitor visit, void *arg) {
     DIR *dir = AllocateDir(folder);
     struct dirent *entry;
@@ -121,10 +118,8 @@ static void warm_file(const char *path, const char *name, const struct stat *sta
         ereport(ERROR, (errcode_for_file_access(),
                         errmsg("could not open file \"%s\": %m", model_shown_name(path))));
     buffer = palloc(WARM_CHUNK);
-    while ((got = read(file, buffer, WARM_CHUNK)) > 0) {
-        *(int64 *)arg += got;
+    while ((got = read(file, buffer, WARM_CHUNK)) > 0)
         CHECK_FOR_INTERRUPTS();
-    }
     if (got < 0)
         ereport(ERROR, (errcode_for_file_access(),
                         errmsg("could not read file \"%s\": %m", model_shown_name(path))));
@@ -132,9 +127,6 @@ static void warm_file(const char *path, const char *name, const struct stat *sta
     CloseTransientFile(file);
 }
 
-int64 model_folder_warm(const char *path) {
-    int64 bytes = 0;
-
-    visit_files(path, warm_file, &bytes);
-    return bytes;
+void model_folder_warm(const char *path) {
+    visit_files(path, warm_file, NULL);
 }

@@ -39,7 +39,7 @@ const char *model_message(const char *name, const char *message);
  */
 uint64 model_folder_stamp(const char *path);
 
-/* Read the weights through, so that the system has them in its page cache. Bytes read. */
-int64 model_folder_warm(const char *path);
+/* Read the weights through, so that the system has them in its page cache. */
+void model_folder_warm(const char *path);
 
 #endif

@@ -4,7 +4,6 @@
 #include "postgres.h"
 #include "pg/compat.h"
 
-#include "access/htup_details.h"
 #include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
@@ -13,16 +12,14 @@
 #include "pg/encoding.h"
 #include "pg/model_cache.h"
 #include "pg/model_folder.h"
+#include "pg/row.h"
 #include "pg/settings.h"
 
 PG_FUNCTION_INFO_V1(ocr_load);
 Datum ocr_load(PG_FUNCTION_ARGS) {
-    TupleDesc columns;
     OcrModelInfo info;
     instr_time begin, duration;
 
-    if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "return type must be a row type");
     INSTR_TIME_SET_CURRENT(begin);
     ocr_model_info(model_cache_get(), &info);
     model_folder_warm(model_path(setting_model));
@@ -37,7 +34,7 @@ Datum ocr_load(PG_FUNCTION_ARGS) {
                           Float8GetDatum(INSTR_TIME_GET_MILLISEC(duration))};
         bool nulls[lengthof(values)] = {false};
 
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
+        PG_RETURN_DATUM(row_value(row_type(fcinfo), values, nulls));
     }
 }
 
