@@ -167,9 +167,9 @@ static void offer_merge(Encoder *encoder, int position, int length) {
 
 /*
  * Merge the neighbours of the lowest rank, the leftmost among equals, until none
- * are left. The heap may hold merges whose symbols have changed since; they are
- * recognised by their ids. Each merge takes one entry out and puts at most two
- * in, so there are never more than twice as many as bytes.
+ * are left. The heap may hold merges whose symbols have changed since, and then
+ * their ids have: a symbol only grows. Each merge takes one entry out and puts at
+ * most two in, so there are never more than twice as many as bytes.
  */
 static void encode_piece(Encoder *encoder, const char *text, size_t size) {
     const Tokenizer *tokenizer = encoder->tokenizer;
@@ -187,8 +187,7 @@ static void encode_piece(Encoder *encoder, const char *text, size_t size) {
         const Merge *merge = &tokenizer->merges[entry >> 32];
         int position = (int)(entry & UINT32_MAX);
         Symbol *left = &symbols[position];
-        if (left->id != merge->left || left->next == length ||
-            symbols[left->next].id != merge->right)
+        if (left->id != merge->left || symbols[left->next].id != merge->right)
             continue;
         left->id = merge->result;
         symbols[left->next].id = -1;

@@ -133,6 +133,7 @@ static void errors_say_where(void **state) {
         {"[]]", "column 3: something follows the value"},
         {"\"a", "column 3: the text ends inside a string"},
         {"\"a\nb\"", "column 3: control character"},
+        {"\"\x1F\"", "column 2: control character"},
         {"\"\\n\n\"", "line 1, column 4: control character"},
         {"\"\\x\"", "unknown escape"},
         {"\"\\", "unknown escape"},

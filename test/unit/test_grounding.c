@@ -225,6 +225,10 @@ static void coordinates_of_any_size_are_safe(void **state) {
     assert_int_equal(boxes[0].pixels[2], 0);
     assert_int_equal(boxes[0].pixels[3], 999);
 
+    /* 63 * 333 / 999 is 21, but 63 / 999 * 333 is a little less. */
+    assert_true(parse_list("[[0, 63, 999, 63]]", 333, 333)->located);
+    assert_int_equal(boxes[0].pixels[1], 20);
+
     assert_false(parse_list("[[1e400, 2, 3, 4]]", 10, 10)->located);
     assert_false(parse_list("[[1.7e308, 2, 3, 4]]", 100000, 10)->located); /* times width */
     assert_true(parse_list("[[123456789012345678901234567890, 2, 3, 4]]", 10, 10)->located);
@@ -234,14 +238,19 @@ static void coordinates_of_any_size_are_safe(void **state) {
     assert_false(parse_list(list, 10, 10)->located);
 }
 
+/* Deep enough to end a program that follows every bracket. */
 static void deep_nesting_is_refused(void **state) {
     (void)state;
-    char list[2048];
-    for (int depth = 1; depth < 1000; depth += 7) {
-        memset(list, depth % 2 ? '[' : '(', (size_t)depth);
-        list[depth] = '\0';
-        assert_false(parse_list(list, 10, 10)->located);
+    size_t depth = 4 << 20, head = strlen("<|ref|>x<|/ref|><|det|>");
+    char *page = malloc(depth + 64);
+    for (const char *brackets = "[("; *brackets; brackets++) {
+        strcpy(page, "<|ref|>x<|/ref|><|det|>");
+        memset(page + head, *brackets, depth);
+        strcpy(page + head + depth, "<|/det|>");
+        assert_int_equal(parse(page, 10, 10).block_count, 1);
+        assert_false(blocks[0].located);
     }
+    free(page);
 }
 
 static void small_arrays_are_not_overrun(void **state) {

@@ -210,6 +210,33 @@ static void merges_follow_their_ranks(void **state) {
     json_decref(root);
 }
 
+/* However many there are, each does its work: they are read in batches. */
+static void the_last_merges_count(void **state) {
+    (void)state;
+    static const size_t counts[] = {0, 1, 31, 32, 33, 64, 65, 420};
+    int checked = 0;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        json_t *root = golden_json(NANO), *merges = nano_merges(root), *merge;
+        while (json_array_size(merges) > counts[i])
+            json_array_remove(merges, counts[i]);
+        Loaded nano = load(write_json(root), NANO_VOCABULARY);
+        size_t rank;
+        json_array_foreach(merges, rank, merge) {
+            char word[64] = "";
+            int expected[64], length = 0;
+            for (const char *c = json_string_value(merge); *c; c++)
+                if (*c >= 'a' && *c <= 'z')
+                    word[length++] = *c;
+            int count = merge_slowly(root, word, expected);
+            assert_ids(nano.tokenizer, word, expected, count);
+            checked += rank + 1 == counts[i] && count == 1;
+        }
+        unload(nano);
+        json_decref(root);
+    }
+    assert_true(checked >= 4);
+}
+
 /* Text comes back from its ids, whatever characters it has. */
 static void text_survives(void **state) {
     (void)state;
@@ -663,6 +690,7 @@ int main(void) {
         WITH_FILE(merges_may_be_lists),
         WITH_FILE(members_may_come_in_any_order),
         cmocka_unit_test(merges_follow_their_ranks),
+        WITH_FILE(the_last_merges_count),
         cmocka_unit_test(text_survives),
         WITH_FILE(added_tokens_are_cut_out_in_two_passes),
         cmocka_unit_test(ids_beyond_the_capacity_are_counted),
