@@ -23,12 +23,14 @@ install_packages() {
         "$(echo "$packages" | wc -l)" ]; then
         return
     fi
+    echo "installing packages" $packages
     as_root apt-get update -qq
     # shellcheck disable=SC2086
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
 }
 
 # build_and_install [VARIABLE=VALUE...]: passed on to make.
 build_and_install() {
+    echo "building and installing for $("$PG_CONFIG" --version)"
     make --no-print-directory -j"$(nproc)" "$@" all >/dev/null && as_root make --no-print-directory "$@" PG_CONFIG="$PG_CONFIG" install >/dev/null
 }

@@ -24,8 +24,9 @@ diag(sprintf 'weights: %.2f GB, read in %.1f s', $bytes / 1e9, $load_ms / 1000);
 
 # ---- time of a page ----
 
-my ($tokens, $image, $encode, $prefill, $decode) = split /\|/, $node->safe_psql('postgres',
-	"SET deepseek_ocr.max_tokens = 60; SELECT tokens, image_ms, encode_ms, prefill_ms, decode_ms $page");
+my ($first, $second) = split /\n/, $node->safe_psql('postgres', "SET deepseek_ocr.max_tokens = 60;\n"
+	  . "SELECT tokens, image_ms, encode_ms, prefill_ms, decode_ms $page;\n" x 2);
+my ($tokens, $image, $encode, $prefill, $decode) = split /\|/, $second;
 my $whole = $image + $encode + $prefill + $decode;
 diag(sprintf 'one page, base mode: image %.0f ms, encode %.0f ms, prefill %.0f ms, %d tokens at %.1f tokens/s',
 	$image, $encode, $prefill, $tokens, 1000 * $tokens / $decode);
@@ -44,14 +45,14 @@ my @late = sort { $a <=> $b } grep { $_ > 0 } map { $times[ 2 * $_ + 1 ] - $time
 my $canceled = () = $err =~ /canceling statement due to statement timeout/g;
 diag(sprintf '%d of 50 pages cancelled; answer after, ms: median %.1f, 90 %% %.1f, largest %.1f',
 	$canceled, median(@late), $late[ 0.9 * @late ], $late[-1]);
-cmp_ok($canceled, '>=', 40, 'statements time out');
+cmp_ok($canceled, '>=', 30, 'statements time out');
 cmp_ok($late[-1], '<=', LATENCY_MS, 'each answers in time');
 like($out, qr/^$tokens\z/m, 'and the backend reads as before');
 
 # ---- the first call of a backend ----
 
 my @overhead;
-for (1 .. 5)
+for (1 .. 7)
 {
 	my $once = "SELECT length(ocr(image, 'tiny')) FROM pages WHERE name = 'strip';\n";
 	my $timed = $node->safe_psql('postgres', "SET deepseek_ocr.max_tokens = 2;\n\\timing on\n" . $once x 4);
