@@ -8,7 +8,6 @@
 #include "base/character.h"
 #include "model/tokenizer_tables.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 

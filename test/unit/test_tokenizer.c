@@ -7,7 +7,6 @@
 #include "base/character.h"
 #include "model/tokenizer.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
