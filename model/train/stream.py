@@ -1,17 +1,29 @@
 """Endless batches of pages, made by worker processes."""
 import random
+from dataclasses import dataclass
 import numpy as np
 import torch
 from charset import INDEX
-from pages import PageMaker, finish, layout_target, plain_target, tile_grid
+from pages import Page, PageMaker, finish, layout_target, plain_target, tile_grid
+from render import MODES
 from text import Text
 from tokenizer import EOS, PAD, PROMPT_LAYOUT, PROMPT_TEXT, Tokenizer
 
 # grids of gundam and how often they come up
 GRIDS = {(2, 3): 60, (3, 2): 8, (2, 2): 6, (3, 3): 5, (1, 2): 5, (2, 1): 5, (1, 3): 2, (3, 1): 3, (4, 1): 2, (2, 4): 2, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1}
-# mode -> least print in pixels of the view, most characters, most tokens, pages in a batch (short, long)
-SHAPE = {"tiny": (13, 520, 256, 160, 128), "small": (12, 1000, 448, 112, 80), "base": (9.5, 4200, 1792, 56, 28), "large": (10, 4200, 1792, 32, 18),
-         "gundam": (10.5, 4800, 2048, 144, 84)}
+# mode -> least print in pixels of the view, most characters, most tokens
+SHAPE = {"tiny": (13, 520, 256), "small": (12, 1000, 448), "base": (9.5, 4200, 1792), "large": (10, 4200, 1792), "gundam": (10.5, 4800, 2048)}
+WORK = 125_000          # of a batch, in tokens of the decoder
+
+
+@dataclass
+class Sample:
+    page: Page
+    ids: list               # prompt, answer, EOS
+    first: int              # index of the answer
+    at: np.ndarray          # [ids][2] where each token stands, -1: nowhere
+    points: np.ndarray      # [n][2] centres of the characters on the page
+    answers: np.ndarray     # [n] which
 
 
 def looks(line, starts):
@@ -60,7 +72,7 @@ class PageStream:
     def page(self, mode, grid, level, fill):
         """level 0..1: how hard; fill 0..1: how full. -> page, target line"""
         r = self.r
-        least, most_chars, _, _, _ = SHAPE[mode]
+        least, most_chars, _ = SHAPE[mode]
         while True:
             w, h = self.size(mode, grid)
             if mode == "gundam":
@@ -89,46 +101,69 @@ class PageStream:
                 continue
             return page, layout_target(page) if layout else plain_target(page)
 
-    def batch(self, mode, level, fill=None, grid=(1, 1), count=None):
+    def sample(self, mode, grid, level, fill=None):
+        """-> Sample; fill 0..1 of the most characters of the mode, None: any"""
         r = self.r
-        _, _, most_tokens, short, long = SHAPE[mode]
-        fill = fill if fill is not None else r.choice([r.uniform(.05, .35), r.uniform(.2, 1)]) * min(1, .35 + level)
-        if count is None:
-            count = short if fill < .35 else long
-            count = max(2, int(count * self.scale / (1 if mode != "gundam" else grid[0] * grid[1] + 1.5)))
-        pages, ids, at, points, answers, firsts = [], [], [], [], [], []
-        while len(pages) < count:
-            page, line = self.page(mode, grid, level, fill)
-            t, starts = self.tokenizer.encode(line.text)
+        while True:
+            full = (r.uniform(.05, .35) if r.random() < .35 else r.uniform(.2, 1)) * min(1, .35 + level) if fill is None else fill
+            page, line = self.page(mode, grid, level, full)
             prompt = self.prompts[page.layout]
-            if len(prompt) + len(t) + 1 > most_tokens:
-                continue
-            where = np.full((len(prompt) + len(t) + 1, 2), -1.0, np.float32)
-            if t:
-                where[len(prompt):-1] = looks(line, np.array(starts))
-            drawn = plain_target(page)                                         # every character on the page
-            known = [k for k in np.flatnonzero(drawn.at[:, 0] >= 0) if drawn.text[k] != " "]
-            points.append(drawn.at[known].astype(np.float32))
-            answers.append(np.array([INDEX[drawn.text[k]] + 1 for k in known], np.int64))
-            pages.append(page)
-            ids.append(prompt + t + [EOS])
-            at.append(where)
-            firsts.append(len(prompt))
-        longest = -(-max(map(len, ids)) // 32) * 32 + 1
-        all_ids, all_at = np.full((count, longest), PAD, np.int64), np.full((count, longest, 2), -1, np.float32)
-        for k, i in enumerate(ids):
-            all_ids[k, :len(i)], all_at[k, :len(i)] = i, at[k]
-        most = max(1, max(map(len, points)))
-        all_points, all_answers = np.full((count, most, 2), -1, np.float32), np.full((count, most), -100, np.int64)
-        for k, (p, a) in enumerate(zip(points, answers)):
-            all_points[k, :len(p)], all_answers[k, :len(a)] = p, a
-        glyphs = [np.concatenate([g, np.full((len(g), 1), k)], 1) for k, g in enumerate(map(finish, pages))]
-        glyphs = np.concatenate(glyphs)
-        canvas = [-(-max(s) // 16) * 16 for s in ([p.height for p in pages], [p.width for p in pages])]
-        return dict(mode=mode, grid=grid, canvas=canvas, total=int((glyphs[:, 1] * glyphs[:, 2]).sum()), glyphs=torch.from_numpy(glyphs.astype(np.int32)),
-                    sizes=torch.tensor([(p.width, p.height) for p in pages]), dots=[k for k, p in enumerate(pages) if p.dots], layout=torch.tensor([p.layout for p in pages]),
-                    pictures=[(k, *q) for k, p in enumerate(pages) for q in p.pictures], ids=torch.from_numpy(all_ids), at=torch.from_numpy(all_at),
-                    points=torch.from_numpy(all_points), answers=torch.from_numpy(all_answers), first=torch.tensor(firsts))
+            t, starts = self.tokenizer.encode(line.text)
+            if len(prompt) + len(t) + 1 <= SHAPE[mode][2]:
+                break
+        at = np.full((len(prompt) + len(t) + 1, 2), -1.0, np.float32)
+        if t:
+            at[len(prompt):-1] = looks(line, np.array(starts))
+        drawn = plain_target(page)                                             # every character on the page
+        known = [k for k in np.flatnonzero(drawn.at[:, 0] >= 0) if drawn.text[k] != " "]
+        return Sample(page, prompt + t + [EOS], len(prompt), at, drawn.at[known].astype(np.float32), np.array([INDEX[drawn.text[k]] + 1 for k in known], np.int64))
+
+    def batches(self, mode, level, grid):
+        """A few batches of pages of similar length, each of about the same work."""
+        views, slots = cost(mode, grid)
+        most = SHAPE[mode][2]
+        pool = sorted((self.sample(mode, grid, level) for _ in range(int(6 * WORK * self.scale / (views + slots + .3 * most)) + 2)), key=lambda s: -len(s.ids))
+        out, now = [], []
+        for s in pool:
+            if len(now) > 1 and (len(now) + 1) * (views + slots + len(now[0].ids)) > WORK * self.scale:
+                out.append(now)
+                now = []
+            now.append(s)
+        out.append(now)
+        self.r.shuffle(out)
+        return [collate(b, mode, grid) for b in out if len(b) > 1]
+
+
+def cost(mode, grid):
+    """-> work of encoding a page, in tokens of the decoder; positions that it takes there"""
+    side, tile, _ = MODES[mode]
+    one = lambda side: (side // 16) ** 2 * (.4 + side / 10000)
+    slots = (side // 64) * (side // 64 + 1) + 1
+    if not tile:
+        return one(side), slots
+    c, r = grid
+    return one(side) + c * r * one(tile), slots + 10 * r * (10 * c + 1)
+
+
+def padded(rows, fill, shape=(), step=1, kind=np.int64):
+    """rows of different length -> tensor [rows][longest][shape]"""
+    longest = -(-max(1, max(map(len, rows))) // step) * step
+    out = np.full((len(rows), longest, *shape), fill, kind)
+    for k, row in enumerate(rows):
+        out[k, :len(row)] = row
+    return torch.from_numpy(out)
+
+
+def collate(samples, mode, grid):
+    """What the renderer and the losses take. Lists, not tensors, where the CPU reads them."""
+    pages = [s.page for s in samples]
+    glyphs = np.concatenate([np.concatenate([g, np.full((len(g), 1), k)], 1) for k, g in enumerate(map(finish, pages))])
+    return dict(mode=mode, grid=grid, canvas=[-(-max(s) // 16) * 16 for s in ([p.height for p in pages], [p.width for p in pages])],
+                total=int((glyphs[:, 1] * glyphs[:, 2]).sum()), glyphs=torch.from_numpy(glyphs.astype(np.int32)), sizes=torch.tensor([(p.width, p.height) for p in pages]),
+                dots=[k for k, p in enumerate(pages) if p.dots], pictures=[(k, *q) for k, p in enumerate(pages) for q in p.pictures],
+                layout=torch.tensor([p.layout for p in pages]), first=torch.tensor([s.first for s in samples]),
+                ids=padded([s.ids for s in samples], PAD, step=32), at=padded([s.at for s in samples], -1, (2,), 32, np.float32),
+                points=padded([s.points for s in samples], -1, (2,), 1, np.float32), answers=padded([s.answers for s in samples], -100))
 
 
 class Stream(torch.utils.data.IterableDataset):
@@ -147,4 +182,4 @@ class Stream(torch.utils.data.IterableDataset):
             weights, level = self.mix(p)
             mode = s.r.choices(list(weights), list(weights.values()))[0]
             grid = s.r.choices(list(GRIDS), list(GRIDS.values()))[0] if mode == "gundam" else (1, 1)
-            yield s.batch(mode, level, grid=grid)
+            yield from s.batches(mode, level, grid)

@@ -16,7 +16,7 @@ from losses import Objective
 from model import Config, Model, Teachers
 from optimizer import make_optimizers
 from render import Renderer
-from stream import PageStream, Stream
+from stream import PageStream, Stream, collate
 from tokenizer import Tokenizer
 
 WARM = 100              # steps of warming up
@@ -38,7 +38,7 @@ def curriculum(p):
 
 def teaching(p):
     """progress -> weights of the slot heads and of the guided attention"""
-    return (1, .5) if p < .4 else (.4, .2) if p < .8 else (.15, .08)
+    return (1, .5) if p < .4 else (.4, .4) if p < .85 else (.15, .2)
 
 
 class Log:
@@ -77,9 +77,10 @@ def to(batch, device):
 
 def bench(args, stream, step, device, log):
     """Time of a step in each mode, drawing alone and all of it; then the kernels of a full gundam step."""
-    for mode, grid, fill in (("tiny", (1, 1), .5), ("small", (1, 1), .5), ("base", (1, 1), .2), ("base", (1, 1), .9), ("gundam", (2, 3), .2), ("gundam", (2, 3), .9)):
+    for mode, grid, fill, count in (("tiny", (1, 1), .5, 128), ("small", (1, 1), .5, 80), ("base", (1, 1), .2, 48), ("base", (1, 1), .9, 28),
+                                    ("gundam", (2, 3), .2, 16), ("gundam", (2, 3), .9, 12)):
         t = time.time()
-        batches = [to(stream.batch(mode, 1.0, fill, grid), device) for _ in range(2)]
+        batches = [to(collate([stream.sample(mode, grid, 1.0, fill) for _ in range(count)], mode, grid), device) for _ in range(2)]
         made = (time.time() - t) / 2
         t = time.time()
         for b in batches:
@@ -96,7 +97,6 @@ def bench(args, stream, step, device, log):
             step(batches[k % 2], .3)
         torch.cuda.synchronize()
         took = (time.time() - t) / args.bench
-        count = len(batches[0]["ids"])
         log(bench=mode, fill=fill, pages=count, tokens=batches[0]["ids"].shape[1], make_ms=round(made * 1e3), draw_ms=round(draw * 1e3, 1), step_ms=round(took * 1e3, 1),
             pages_s=round(count / took), first_s=round(first, 1), gb=round(torch.cuda.max_memory_allocated() / 2 ** 30, 1))
     with torch.profiler.profile() as profile:                                 # of the last: where the time goes
@@ -154,9 +154,6 @@ def main():
     config = Config(vocab=tokenizer.size)
     atlas = Atlas.drawn(args.assets, args.workers, args.faces, args.atlas)
     log(faces=len(atlas.has), atlas_mb=atlas.pixels.size >> 20)
-    progress = Value("d", args.progress[0])
-    loader = iter(torch.utils.data.DataLoader(Stream(atlas, args.assets, args.vocabulary, args.seed, progress, curriculum, args.scale), batch_size=None,
-                                              num_workers=args.workers, prefetch_factor=3, pin_memory=device == "cuda"))
     model, teachers = Model(config).to(device), Teachers(config, len(CHARSET) + 1).to(device)
     log(parameters=sum(p.numel() for p in model.parameters()))
     if args.resume:
@@ -171,6 +168,9 @@ def main():
         bench(args, PageStream(atlas.without_pixels(), args.assets, args.vocabulary, 7, args.scale), step, device, log)
         if args.bench_only:
             return
+    progress = Value("d", args.progress[0])
+    loader = iter(torch.utils.data.DataLoader(Stream(atlas, args.assets, args.vocabulary, args.seed, progress, curriculum, args.scale), batch_size=None,
+                                              num_workers=args.workers, prefetch_factor=3, pin_memory=device == "cuda"))
     start = last = saved = time.time()
     sums, pages, waited, done = {}, 0, 0.0, 0
     a, b = args.progress
