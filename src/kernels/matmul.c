@@ -23,7 +23,8 @@
  * were cut or how many threads there are. This order is a level's own:
  * processors of different levels differ in the last bits.
  *
- * matmul_simd.h holds the loops, matmul_<level>.c the vectors.
+ * matmul_simd.h holds the loops, matmul_<level>.c the vectors. matmul_amx.c has a
+ * `many` of another kind, for matrix registers, and shares only the design's cut.
  */
 #include "kernels/matmul.h"
 
@@ -34,7 +35,7 @@
 
 #define FEW_ROWS 18
 #define CHUNKS_PER_THREAD 16 /* wanted, so that threads end together */
-#define LEAST_COLUMNS 32     /* of a tile, a multiple of what any kernel takes */
+#define LEAST_COLUMNS 48
 
 typedef struct Scratch {
     alignas(64) float c[TILE_ROWS * TILE_COLUMNS];
@@ -59,13 +60,14 @@ static const Kernel portable = {multiply_few_portable, multiply_many_portable, 3
 static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3};
 static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
 static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 3};
+static const Kernel amx = {multiply_few_bf16, multiply_many_amx, 16};
 
 static const Kernel *exact_kernel(CpuLevel level) {
     return level >= CPU_AVX512 ? &avx512 : level >= CPU_AVX2 ? &avx2 : &portable;
 }
 
 static const Kernel *fast_kernel(CpuLevel level) {
-    return level >= CPU_AVX512_BF16 ? &bf16 : exact_kernel(level);
+    return level >= CPU_AMX_BF16 ? &amx : level >= CPU_AVX512_BF16 ? &bf16 : exact_kernel(level);
 }
 #else
 static const Kernel *exact_kernel(CpuLevel level) {
@@ -79,7 +81,7 @@ static const Kernel *fast_kernel(CpuLevel level) {
 #endif
 
 size_t matmul_scratch_bytes(int threads) {
-    return (size_t)threads * sizeof(Scratch) + alignof(Scratch) - 1;
+    return (size_t)threads * sizeof(Scratch);
 }
 
 static const Kernel *job_kernel(const Batch *batch, const Matmul *job) {
@@ -132,10 +134,9 @@ static void multiply_chunk(void *context, int chunk, int thread) {
 
 void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *pool, void *scratch) {
     CpuLevel level = cpu_level();
-    uintptr_t aligned = ((uintptr_t)scratch + alignof(Scratch) - 1) / alignof(Scratch);
-    Batch batch = {.jobs = jobs, .columns = TILE_COLUMNS, .exact = exact_kernel(level)};
+    Batch batch = {.jobs = jobs, .columns = TILE_COLUMNS, .scratch = scratch};
+    batch.exact = exact_kernel(level);
     batch.fast = precision == PRECISION_FAST ? fast_kernel(level) : batch.exact;
-    batch.scratch = (Scratch *)(aligned * alignof(Scratch));
 
     int chunks = batch_chunks(&batch, count);
     while (chunks < pool_threads(pool) * CHUNKS_PER_THREAD && batch.columns > LEAST_COLUMNS) {

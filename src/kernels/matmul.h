@@ -6,8 +6,11 @@
  * gemm_nn multiply two small f32 panels on the calling thread, for attention
  * inside a pool task.
  *
- * Results do not depend on the number of threads: an element of the output is
- * summed by one chunk in one order.
+ * A row of y depends on its own row of x and on the weights, and on nothing else,
+ * bit for bit: not on the other rows or how many there are, not on the other jobs,
+ * not on the number of threads. One exception: with PRECISION_FAST on AMX, jobs of
+ * up to 18 rows are summed in another order than larger ones. Processors of
+ * different levels (cpu.h) differ in the last bits.
  */
 #ifndef OCR_MATMUL_H
 #define OCR_MATMUL_H
@@ -50,10 +53,14 @@ typedef struct Matmul {
     int y_stride;
 } Matmul;
 
-/* How numbers are rounded on the way: EXACT keeps activations in f32. */
+/*
+ * How numbers are rounded on the way. EXACT keeps activations in f32. FAST rounds
+ * them to bf16 where the weights are bf16 and the processor multiplies such pairs
+ * (AVX512_BF16, AMX); elsewhere it is EXACT. Sums are f32 in either case.
+ */
 typedef enum Precision { PRECISION_EXACT, PRECISION_FAST } Precision;
 
-/* Bytes of scratch that matmul_run needs at most, whatever the shapes. */
+/* Bytes of scratch, aligned to 64, that matmul_run needs, whatever the shapes. */
 size_t matmul_scratch_bytes(int threads);
 
 /* All products of jobs[count], in any order; none may read what another writes. */

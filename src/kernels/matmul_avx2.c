@@ -7,7 +7,7 @@
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define NAME(suffix) suffix##_avx2
-#define KEEP(vector) __asm__("" : "+x"(vector))
+#define KEEP(vector) __asm__ volatile("" : "+x"(vector))
 #define COLUMNS 4
 #define STEP 8
 #define GEMM_VECTORS 2
@@ -66,17 +66,18 @@ INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
 /* Squares of 1, then 2 by 2 numbers within the halves of a vector, then the halves. */
 INLINE void transpose(Sum *rows) {
     __m256 ones[STEP], twos[STEP];
-    for (int i = 0; i < STEP; i += 2) {
+    UNROLL for (int i = 0; i < STEP; i += 2) {
         ones[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
         ones[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
     }
-    for (int i = 0; i < STEP; i += 4)
-        for (int j = 0; j < 2; j++) {
+    UNROLL for (int i = 0; i < STEP; i += 4) {
+        UNROLL for (int j = 0; j < 2; j++) {
             __m256d a = _mm256_castps_pd(ones[i + j]), b = _mm256_castps_pd(ones[i + j + 2]);
             twos[i + 2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
             twos[i + 2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
         }
-    for (int j = 0; j < 4; j++) {
+    }
+    UNROLL for (int j = 0; j < 4; j++) {
         rows[j] = _mm256_permute2f128_ps(twos[j], twos[j + 4], 0x20);
         rows[j + 4] = _mm256_permute2f128_ps(twos[j], twos[j + 4], 0x31);
     }

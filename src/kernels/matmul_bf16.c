@@ -10,7 +10,7 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define NAME(suffix) suffix##_bf16
-#define KEEP(vector) __asm__("" : "+v"(vector))
+#define KEEP(vector) __asm__ volatile("" : "+v"(vector))
 #define COLUMNS 8
 #define STEP 32
 
@@ -51,6 +51,6 @@ INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
     return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w);
 }
 
-#include "kernels/matmul_sums.h"
+#include "kernels/matmul_avx512.h"
 #include "kernels/matmul_simd.h"
 #endif

@@ -7,12 +7,20 @@
 
 #include "kernels/matmul.h"
 
-#define TILE_ROWS 192
-#define TILE_COLUMNS 256
+#include <stdbool.h>
+#include <string.h>
+
+#define TILE_ROWS 144
+#define TILE_COLUMNS 384
 #define BLOCK_BYTES 2048 /* of a row of x or w that is multiplied at one go */
 
-/* Room for a block of all rows of a tile, and of a few rows of weights. */
-#define KERNEL_SCRATCH_BYTES ((TILE_ROWS + 8) * BLOCK_BYTES)
+/* Room for a block of all rows of a tile, of a few rows of weights, and for a copy of c. */
+#define KERNEL_SCRATCH_BYTES                                                                       \
+    ((TILE_ROWS + 16) * BLOCK_BYTES + TILE_ROWS * TILE_COLUMNS * (int)sizeof(float))
+
+/* Before a loop of up to 16 rounds whose arrays shall be registers, at any level of optimisation.
+ */
+#define UNROLL _Pragma("GCC unroll 16")
 
 /* A rectangle of a job's output, to be multiplied by one of its matrices. */
 typedef struct Tile {
@@ -33,6 +41,7 @@ MultiplyTile multiply_few_portable, multiply_many_portable;
 MultiplyTile multiply_few_avx2, multiply_many_avx2;
 MultiplyTile multiply_few_avx512, multiply_many_avx512;
 MultiplyTile multiply_few_bf16, multiply_many_bf16; /* of bf16 weights, x rounded to bf16 */
+MultiplyTile multiply_many_amx;                     /* likewise */
 
 /* As gemm_nt and gemm_nn; `few` is for up to 3 rows of a. */
 typedef void MultiplyPanels(Panel a, Panel b, Panel c);

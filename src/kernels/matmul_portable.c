@@ -14,11 +14,11 @@
 #define NAME(suffix) suffix##_portable
 #define STEP 4
 #if defined(__aarch64__)
-#define KEEP(vector) __asm__("" : "+w"(vector))
+#define KEEP(vector) __asm__ volatile("" : "+w"(vector))
 #define COLUMNS 8 /* 32 registers */
 #define GEMM_VECTORS 4
 #else
-#define KEEP(vector) __asm__("" : "+x"(vector))
+#define KEEP(vector) __asm__ volatile("" : "+x"(vector))
 #define COLUMNS 4 /* 16 */
 #define GEMM_VECTORS 2
 #endif

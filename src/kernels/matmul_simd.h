@@ -10,8 +10,8 @@
  *   STEP          elements in one vector
  *   Operand       a vector of them
  *   Sum           a vector of f32 partial sums
- *   KEEP(vector)  an empty instruction with vector in a register, so that the
- *                 compiler does not load it again for each use
+ *   KEEP(vector)  an empty instruction with vector in a register: the compiler
+ *                 shall load it here and once, not again for each use
  *
  *   Operand load_x(const float *x)
  *   Operand load_w(const void *w, WeightType type)        type is a constant
@@ -23,15 +23,9 @@
  *   void    put_sums(float *c, const Sum *sums, bool first)
  *           sums[COLUMNS], each added up, to or into c[COLUMNS]
  */
-#include <stdbool.h>
-#include <string.h>
-
 #define ROWS 3 /* of x side by side: ROWS * COLUMNS sums fill the registers */
 #define DEPTH ((int)(BLOCK_BYTES / sizeof(Element)))
 #define CACHE_LINE 64
-
-/* Unrolled even where the optimiser is told to be brief: sums must be in registers. */
-#define UNROLL _Pragma("GCC unroll 8")
 
 /* ---- rows as they lie ---- */
 

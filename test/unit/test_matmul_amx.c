@@ -1,0 +1,162 @@
+/*
+ * The blocking and index logic of the AMX kernel, with the matrix instructions
+ * in C, so that it is tested where there is no AMX. Needs AVX512_BF16.
+ */
+#include "support.h"
+
+#if defined(__x86_64__)
+#include "kernels/convert.h"
+#include "kernels/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- the registers ---- */
+
+static unsigned char registers[8][16][64];
+static int configured; /* 1 between TILE_CONFIGURE and TILE_RELEASE */
+
+static void load(int t, const void *from, size_t stride) {
+    assert_int_equal(configured, 1);
+    for (size_t r = 0; r < 16; r++)
+        memcpy(registers[t][r], (const char *)from + r * stride, 64);
+}
+
+static void store(int t, void *to, size_t stride) {
+    assert_int_equal(configured, 1);
+    for (size_t r = 0; r < 16; r++)
+        memcpy((char *)to + r * stride, registers[t][r], 64);
+}
+
+static void multiply(int c, int a, int b) {
+    float sums[16][16];
+    uint16_t left[16][32], right[16][16][2];
+    memcpy(sums, registers[c], sizeof sums);
+    memcpy(left, registers[a], sizeof left);
+    memcpy(right, registers[b], sizeof right);
+    for (int m = 0; m < 16; m++)
+        for (int k = 0; k < 32; k++)
+            for (int n = 0; n < 16; n++)
+                sums[m][n] += bf16_to_f32(left[m][k]) * bf16_to_f32(right[k / 2][n][k % 2]);
+    memcpy(registers[c], sums, sizeof sums);
+}
+
+#define AMX_EMULATED
+#define TILE_ZERO(t) memset(registers[t], 0, sizeof registers[t])
+#define TILE_LOAD(t, from, stride) load(t, from, stride)
+#define TILE_STORE(t, to, stride) store(t, to, stride)
+#define TILE_MULTIPLY(c, a, b) multiply(c, a, b)
+#define TILE_CONFIGURE(config)                                                                     \
+    do {                                                                                           \
+        assert_int_equal(sizeof(config), 64);                                                      \
+        configured = (config).palette;                                                             \
+    } while (0)
+#define TILE_RELEASE() (configured = 0)
+#define multiply_many_amx multiply_many_amx_emulated
+#include "kernels/matmul_amx.c"
+
+/* ---- against plain sums ---- */
+
+static uint64_t seed;
+
+/* Small integers, so that every sum is exact in any order. */
+static void check(int job_rows, int columns, int depth, bool gather) {
+    enum { EXTRA = 3 };
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t bytes = (size_t)columns * (size_t)depth * sizeof(uint16_t);
+    size_t usable = (bytes + page - 1) / page * page;
+    char *mapping =
+        mmap(NULL, usable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(mapping, MAP_FAILED);
+    assert_int_equal(mprotect(mapping + usable, page, PROT_NONE), 0);
+    uint16_t *w = (uint16_t *)(mapping + usable - bytes);
+    for (size_t i = 0; i < bytes / sizeof *w; i++) {
+        float value = (float)random_between(&seed, -4, 4);
+        memcpy(&w[i], (char *)&value + 2, sizeof *w);
+    }
+    int stride = depth + EXTRA, x_rows[400];
+    float *x = malloc((size_t)job_rows * (size_t)stride * sizeof *x);
+    for (int i = 0; i < job_rows * stride; i++)
+        x[i] = (float)random_between(&seed, -4, 4);
+    for (int r = 0; r < job_rows; r++)
+        x_rows[r] = random_between(&seed, 0, job_rows - 1);
+
+    Matmul job = {.x = x,
+                  .x_rows = gather ? x_rows : NULL,
+                  .rows = job_rows,
+                  .x_stride = stride,
+                  .w = {w, WEIGHT_BF16, columns, depth}};
+    Tile tile = {.job = &job, .w = &job.w};
+    tile.row = job_rows > 1 ? random_between(&seed, 0, 1) : 0;
+    tile.rows = min_int(TILE_ROWS, job_rows - tile.row);
+    tile.column = columns > 20 ? random_between(&seed, 0, 9) : 0;
+    tile.columns = min_int(TILE_COLUMNS, columns - tile.column);
+    float *c = malloc(sizeof(float) * TILE_ROWS * TILE_COLUMNS);
+    void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
+    memset(scratch, 0xFF, KERNEL_SCRATCH_BYTES); /* NaN, lest it is read before it is written */
+    multiply_many_amx_emulated(&tile, c, scratch);
+    assert_int_equal(configured, 0);
+
+    for (int r = 0; r < tile.rows; r++)
+        for (int n = 0; n < tile.columns; n++) {
+            float sum = 0;
+            for (int k = 0; k < depth; k++)
+                sum += tile_x(&tile, r)[k] * bf16_to_f32(w[(tile.column + n) * depth + k]);
+            if (!(c[r * TILE_COLUMNS + n] == sum))
+                fail_msg("%d x %d x %d: row %d, column %d: %g, not %g", job_rows, columns, depth, r,
+                         n, (double)c[r * TILE_COLUMNS + n], (double)sum);
+        }
+    free(scratch);
+    free(c);
+    free(x);
+    munmap(mapping, usable + page);
+}
+
+static void test_shapes(void **state) {
+    static const int rows[] = {1, 2, 15, 16, 17, 32, 33, 48, 60, 143, 145, 200};
+    static const int columns[] = {1, 15, 16, 17, 32, 40, 100, 385, 500};
+    static const int depths[] = {1, 2, 31, 32, 33, 64, 75, 1024, 1025, 1100};
+    (void)state;
+    if (cpu_best_level() < CPU_AVX512_BF16)
+        skip();
+    seed = 1;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
+            for (size_t k = (i + j) % 2; k < sizeof depths / sizeof *depths; k += 2)
+                check(rows[i], columns[j], depths[k], (i + j + k) % 3 == 0);
+}
+
+static void test_rounding(void **state) {
+    /* Halfway cases go to even, NaN stays NaN. */
+    static const uint32_t bits[] = {0x3F808000, 0x3F818000, 0x3F808001, 0x7F800001, 0xFF7FFFFF};
+    static const uint16_t rounded[] = {0x3F80, 0x3F82, 0x3F81, 0x7FC0, 0xFF80};
+    (void)state;
+    if (cpu_best_level() < CPU_AVX512_BF16)
+        skip();
+    void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
+    float *c = malloc(sizeof(float) * TILE_ROWS * TILE_COLUMNS);
+    uint16_t one = 0x3F80;
+    for (size_t i = 0; i < sizeof bits / sizeof *bits; i++) {
+        float x, expected = bf16_to_f32(rounded[i]);
+        memcpy(&x, &bits[i], sizeof x);
+        Matmul job = {.x = &x, .rows = 1, .x_stride = 1, .w = {&one, WEIGHT_BF16, 1, 1}};
+        Tile tile = {&job, &job.w, 0, 1, 0, 1};
+        multiply_many_amx_emulated(&tile, c, scratch);
+        assert_true(expected != expected ? c[0] != c[0] : c[0] == expected);
+    }
+    free(c);
+    free(scratch);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes),
+                                       cmocka_unit_test(test_rounding)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#else
+int main(void) {
+    return 0;
+}
+#endif
