@@ -40,7 +40,7 @@ pgtap() {
 server() {
     folder=$(mktemp -d "${TMPDIR:-/tmp}/deepseek_ocr_test.XXXXXX")
     mkdir "$folder/demo"
-    make --no-print-directory -C test checkpoints
+    make -s --no-print-directory -C test checkpoints
     cp -r test/server test/goldens build/checkpoints "$folder"
     cp -r demo/pages "$folder/demo"
     chmod -R u+w "$folder"
@@ -63,8 +63,8 @@ step packages install_packages build test || exit 1
 step format format
 step build build_and_install COPT=-Werror
 step layers sh test/layers.sh
-step unit make --no-print-directory -C test unit
-step fuzz-seeds make --no-print-directory -C test fuzz-seeds
+step unit make -s --no-print-directory -C test unit
+step fuzz-seeds make -s --no-print-directory -C test fuzz-seeds
 step regress regress
 step pgtap pgtap
 step server server
