@@ -18,6 +18,7 @@
 #include "decoder/ngram.h"
 #include "kernels/rows.h"
 #include "model/model.h"
+#include "model/quantizer.h"
 #include "trace.h"
 #include "vision/encoder.h"
 
@@ -96,8 +97,11 @@ void ocr_model_close(OcrModel *model) {
 }
 
 void ocr_model_info(const OcrModel *model, OcrModelInfo *info) {
-    static const char *const type_names[] = {
-        [WEIGHT_F32] = "f32", [WEIGHT_BF16] = "bf16", [WEIGHT_F16] = "f16"};
+    static const char *const type_names[] = {[WEIGHT_F32] = "f32",
+                                             [WEIGHT_BF16] = "bf16",
+                                             [WEIGHT_F16] = "f16",
+                                             [WEIGHT_Q8] = "q8",
+                                             [WEIGHT_Q4] = "q4"};
     memset(info, 0, sizeof *info);
     info->parameters = model->parameters;
     for (int i = 0; i < model->map_count; i++)
@@ -112,6 +116,25 @@ void ocr_model_info(const OcrModel *model, OcrModelInfo *info) {
 
 int ocr_model_find_token(const OcrModel *model, const char *text, size_t length) {
     return tokenizer_find(model->tokenizer, text, length);
+}
+
+OcrCode ocr_quantizer_open(const char *source, const char *target, OcrQuantType type,
+                           OcrQuantizer **out, OcrError *err) {
+    return quantizer_open(source, target, type, out, err);
+}
+
+OcrStep ocr_quantizer_step(OcrQuantizer *quantizer, OcrError *err) {
+    bool done;
+    OcrCode code = quantizer_step(quantizer, &done, err);
+    return code ? OCR_STEP_FAILED : done ? OCR_STEP_DONE : OCR_STEP_MORE;
+}
+
+void ocr_quantizer_progress(const OcrQuantizer *quantizer, int64_t *written, int64_t *total) {
+    quantizer_progress(quantizer, written, total);
+}
+
+void ocr_quantizer_close(OcrQuantizer *quantizer) {
+    quantizer_close(quantizer);
 }
 
 OcrCode ocr_image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err) {

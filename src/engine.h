@@ -75,13 +75,31 @@ typedef struct OcrModelInfo {
     int hidden;           /* width of a vision token */
     int vocabulary;       /* ids 0..vocabulary-1 */
     int recommended_ngram_size;
-    const char *weight_type; /* "bf16", "f16", "f32": that of the decoder's matrices */
+    const char *weight_type; /* "bf16", "f16", "f32", "q8", "q4": of the decoder's matrices */
 } OcrModelInfo;
 
 void ocr_model_info(const OcrModel *model, OcrModelInfo *info);
 
 /* The id of a token by its text, or -1. */
 int ocr_model_find_token(const OcrModel *model, const char *text, size_t length);
+
+/* ---- a smaller copy of a model ---- */
+
+typedef struct OcrQuantizer OcrQuantizer;
+
+/* How a step went, of a quantizer or a session. */
+typedef enum OcrStep { OCR_STEP_MORE, OCR_STEP_DONE, OCR_STEP_FAILED } OcrStep;
+
+/*
+ * Begin to write the checkpoint folder `target`, which must not exist, from
+ * `source`. Nothing is seen under the name before the last step, and what is not
+ * finished when the quantizer is closed is removed.
+ */
+OcrCode ocr_quantizer_open(const char *source, const char *target, OcrQuantType type,
+                           OcrQuantizer **out, OcrError *err);
+OcrStep ocr_quantizer_step(OcrQuantizer *quantizer, OcrError *err); /* some milliseconds */
+void ocr_quantizer_progress(const OcrQuantizer *quantizer, int64_t *written, int64_t *total);
+void ocr_quantizer_close(OcrQuantizer *quantizer); /* NULL is allowed */
 
 /* ---- one page ---- */
 
@@ -153,8 +171,6 @@ size_t ocr_start_bytes(const OcrImageInfo *image, const OcrPlan *plan);
 OcrCode ocr_session_start(OcrSession *session, int slot, OcrBytes file, const OcrImageInfo *image,
                           const OcrRequest *request, const OcrPlan *plan, void *scratch,
                           OcrError *err);
-
-typedef enum OcrStep { OCR_STEP_MORE, OCR_STEP_DONE, OCR_STEP_FAILED } OcrStep;
 
 /*
  * One bounded piece of work. DONE: no slot has work left. A failure of the

@@ -14,5 +14,8 @@ void convert_to_f32(const void *values, WeightType type, size_t count, float *ou
         for (size_t i = 0; i < count; i++)
             out[i] = f16_to_f32(halves[i]);
         break;
+    case WEIGHT_Q8:
+    case WEIGHT_Q4:
+        break; /* not elements but blocks: quant.h */
     }
 }

@@ -4,16 +4,10 @@
 #ifndef OCR_CONVERT_H
 #define OCR_CONVERT_H
 
+#include "base/bf16.h"
 #include "kernels/matmul.h"
 
 #include <string.h>
-
-static inline float bf16_to_f32(uint16_t bits) {
-    uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, sizeof value);
-    return value;
-}
 
 static inline float f16_to_f32(uint16_t bits) {
     uint32_t sign = (uint32_t)(bits & 0x8000) << 16;
@@ -30,7 +24,7 @@ static inline float f16_to_f32(uint16_t bits) {
     return value;
 }
 
-/* values: count elements of the type, aligned to their size. */
+/* values: count elements of a type that is not quantized, aligned to their size. */
 void convert_to_f32(const void *values, WeightType type, size_t count, float *out);
 
 #endif

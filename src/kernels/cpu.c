@@ -34,7 +34,7 @@ static CpuLevel detect(void) {
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return CPU_AVX2;
-    if (!__builtin_cpu_supports("avx512bf16"))
+    if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni"))
         return CPU_AVX512;
     return has_amx_bf16() && tiles_granted() ? CPU_AMX_BF16 : CPU_AVX512_BF16;
 }

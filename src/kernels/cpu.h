@@ -11,10 +11,10 @@
 #include <stdbool.h>
 
 typedef enum CpuLevel {
-    CPU_PORTABLE, /* SSE2 or NEON */
-    CPU_AVX2,     /* AVX2, FMA, F16C */
-    CPU_AVX512,   /* AVX512 F, BW, DQ, VL */
-    CPU_AVX512_BF16,
+    CPU_PORTABLE,    /* SSE2 or NEON */
+    CPU_AVX2,        /* AVX2, FMA, F16C */
+    CPU_AVX512,      /* AVX512 F, BW, DQ, VL */
+    CPU_AVX512_BF16, /* and VNNI, which every processor with it has */
     CPU_AMX_BF16
 } CpuLevel;
 

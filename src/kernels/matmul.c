@@ -18,9 +18,13 @@
  *   many   x and w are first copied, in blocks that fit the caches, to scratch,
  *          as what the kernel multiplies: f32, or bf16. Whole vectors, padded with 0.
  *
- * Since both add the same numbers in the same order, a row's result does not
+ * Quantized weights are few's business in a way of their own (quant_rows.h), with
+ * activations rounded to 8 bits; otherwise they become f32 or bf16 in scratch.
+ *
+ * Since both forms add the same numbers in the same order, a row's result does not
  * depend on how many rows there are, which of the forms was taken, where tiles
- * were cut or how many threads there are. This order is a level's own:
+ * were cut or how many threads there are; with quantized weights it does depend on
+ * which of the forms was taken. This order is a level's own:
  * processors of different levels differ in the last bits.
  *
  * matmul_simd.h holds the loops, matmul_<level>.c the vectors. matmul_amx.c has a
@@ -30,6 +34,7 @@
 
 #include "kernels/cpu.h"
 #include "kernels/matmul_kernel.h"
+#include "kernels/quant_rows.h"
 
 #include <stdalign.h>
 
@@ -43,6 +48,8 @@ typedef struct Scratch {
     alignas(64) unsigned char kernel[KERNEL_SCRATCH_BYTES];
 } Scratch;
 
+_Static_assert(sizeof(QuantRows) <= KERNEL_SCRATCH_BYTES, "activations of few rows, quantized");
+
 typedef struct Kernel {
     MultiplyTile *few, *many;
     int row_step; /* rows that `many` takes at a time */
@@ -51,8 +58,10 @@ typedef struct Kernel {
 typedef struct Batch {
     const Matmul *jobs;
     const Kernel *exact, *fast;
-    int columns;      /* of a tile */
-    Scratch *scratch; /* [threads] */
+    const Kernel *unpacking; /* of quantized weights, for many rows */
+    MultiplyTile *quant;     /* of quantized weights, for few; NULL: as many */
+    int columns;             /* of a tile */
+    Scratch *scratch;        /* [threads] */
 } Batch;
 
 static const Kernel portable = {multiply_few_portable, multiply_many_portable, 3};
@@ -69,6 +78,17 @@ static const Kernel *exact_kernel(CpuLevel level) {
 static const Kernel *fast_kernel(CpuLevel level) {
     return level >= CPU_AMX_BF16 ? &amx : level >= CPU_AVX512_BF16 ? &bf16 : exact_kernel(level);
 }
+
+/* The AMX kernel takes weights as they lie, so they must be bf16. */
+static const Kernel *unpacking_kernel(CpuLevel level) {
+    return level >= CPU_AVX512_BF16 ? &bf16 : exact_kernel(level);
+}
+
+static MultiplyTile *quant_kernel(CpuLevel level) {
+    return level >= CPU_AVX512_BF16 ? multiply_quant_vnni
+           : level >= CPU_AVX2      ? multiply_quant_avx2
+                                    : multiply_quant_portable;
+}
 #else
 static const Kernel *exact_kernel(CpuLevel level) {
     (void)level;
@@ -78,6 +98,15 @@ static const Kernel *exact_kernel(CpuLevel level) {
 static const Kernel *fast_kernel(CpuLevel level) {
     return exact_kernel(level);
 }
+
+static const Kernel *unpacking_kernel(CpuLevel level) {
+    return exact_kernel(level);
+}
+
+static MultiplyTile *quant_kernel(CpuLevel level) {
+    (void)level;
+    return multiply_quant_portable;
+}
 #endif
 
 size_t matmul_scratch_bytes(int threads) {
@@ -85,7 +114,16 @@ size_t matmul_scratch_bytes(int threads) {
 }
 
 static const Kernel *job_kernel(const Batch *batch, const Matmul *job) {
+    if (is_quantized(job->w.type))
+        return batch->unpacking;
     return job->w.type == WEIGHT_BF16 ? batch->fast : batch->exact;
+}
+
+static MultiplyTile *job_multiply(const Batch *batch, const Matmul *job) {
+    const Kernel *kernel = job_kernel(batch, job);
+    if (is_quantized(job->w.type))
+        return batch->quant && job->rows <= QUANT_ROWS ? batch->quant : kernel->many;
+    return job->rows <= FEW_ROWS ? kernel->few : kernel->many;
 }
 
 /* Rows of a job's tiles: about the same for all of them. */
@@ -122,8 +160,7 @@ static void multiply_chunk(void *context, int chunk, int thread) {
     tile.column = chunk / down * batch->columns;
     tile.columns = min_int(batch->columns, job->w.rows - tile.column);
 
-    const Kernel *kernel = job_kernel(batch, job);
-    MultiplyTile *multiply = job->rows <= FEW_ROWS ? kernel->few : kernel->many;
+    MultiplyTile *multiply = job_multiply(batch, job);
     multiply(&tile, scratch->c, scratch->kernel);
     if (job->activation == ACTIVATION_SWIGLU) {
         tile.w = &job->up;
@@ -137,6 +174,8 @@ void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *poo
     Batch batch = {.jobs = jobs, .columns = TILE_COLUMNS, .scratch = scratch};
     batch.exact = exact_kernel(level);
     batch.fast = precision == PRECISION_FAST ? fast_kernel(level) : batch.exact;
+    batch.unpacking = precision == PRECISION_FAST ? unpacking_kernel(level) : batch.exact;
+    batch.quant = precision == PRECISION_FAST ? quant_kernel(level) : NULL;
 
     int chunks = batch_chunks(&batch, count);
     while (chunks < pool_threads(pool) * CHUNKS_PER_THREAD && batch.columns > LEAST_COLUMNS) {

@@ -20,13 +20,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum WeightType { WEIGHT_F32, WEIGHT_BF16, WEIGHT_F16 } WeightType;
+/* The last two lie in blocks with scales, see quant.h. */
+typedef enum WeightType { WEIGHT_F32, WEIGHT_BF16, WEIGHT_F16, WEIGHT_Q8, WEIGHT_Q4 } WeightType;
 
 /* A weight matrix in the mapping, aligned to its element's size. */
 typedef struct Matrix {
     const void *data; /* [rows][columns] = [out][in] */
     WeightType type;
     int rows, columns;
+    const uint16_t *scales; /* [rows][blocks] bf16, of the quantized types */
 } Matrix;
 
 typedef enum Activation {
@@ -56,7 +58,8 @@ typedef struct Matmul {
 /*
  * How numbers are rounded on the way. EXACT keeps activations in f32. FAST rounds
  * them to bf16 where the weights are bf16 and the processor multiplies such pairs
- * (AVX512_BF16, AMX); elsewhere it is EXACT. Sums are f32 in either case.
+ * (AVX512_BF16, AMX), and for quantized weights to 8 bits in blocks of 64 (few rows)
+ * or to bf16; elsewhere it is EXACT. Sums are f32 in either case.
  */
 typedef enum Precision { PRECISION_EXACT, PRECISION_FAST } Precision;
 

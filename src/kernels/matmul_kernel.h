@@ -6,6 +6,7 @@
 #define OCR_MATMUL_KERNEL_H
 
 #include "kernels/matmul.h"
+#include "kernels/quant.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -62,8 +63,19 @@ static inline int ceil_div(int a, int b) {
     return (a + b - 1) / b;
 }
 
-static inline size_t weight_bytes(WeightType type) {
-    return type == WEIGHT_F32 ? 4 : 2;
+static inline bool is_quantized(WeightType type) {
+    return type == WEIGHT_Q8 || type == WEIGHT_Q4;
+}
+
+/* Of `count` weights of one row, which fill whole blocks if they are quantized. */
+static inline size_t weight_bytes(WeightType type, int count) {
+    static const int bits[] = {
+        [WEIGHT_F32] = 32, [WEIGHT_BF16] = 16, [WEIGHT_F16] = 16, [WEIGHT_Q8] = 8, [WEIGHT_Q4] = 4};
+    return (size_t)count * (size_t)bits[type] / 8;
+}
+
+static inline size_t row_bytes(const Matrix *w) {
+    return w->type == WEIGHT_Q4 ? q4_row_bytes(w->columns) : weight_bytes(w->type, w->columns);
 }
 
 /* Row r of the tile's x. */
@@ -79,8 +91,15 @@ static inline const float *tile_x(const Tile *tile, int r) {
  */
 static inline const char *tile_w(const Tile *tile, int c) {
     int row = tile->column + min_int(c, tile->columns - 1);
-    return (const char *)tile->w->data +
-           (size_t)row * (size_t)tile->w->columns * weight_bytes(tile->w->type);
+    return (const char *)tile->w->data + (size_t)row * row_bytes(tile->w);
+}
+
+/* The scales of the same row, if it is quantized. */
+static inline const uint16_t *tile_scales(const Tile *tile, int c) {
+    const Matrix *w = tile->w;
+    size_t row = (size_t)(tile->column + min_int(c, tile->columns - 1));
+    int blocks = w->type == WEIGHT_Q8 ? q8_blocks(w->columns) : q4_blocks(w->columns);
+    return w->scales + row * (size_t)blocks;
 }
 
 #endif

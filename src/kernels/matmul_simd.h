@@ -38,7 +38,7 @@ typedef struct Lying {
 
 /* c[rows][COLUMNS], rows TILE_COLUMNS apart, (+)= x[rows] w[COLUMNS]^T */
 INLINE void multiply_lying(const Lying *l, WeightType type, int rows, float *c, bool first) {
-    size_t element = weight_bytes(type);
+    size_t element = weight_bytes(type, 1);
     Sum sums[ROWS][COLUMNS] = {0};
     Operand xs[ROWS];
     int k = 0, rest = l->count % STEP;
@@ -82,7 +82,7 @@ INLINE void multiply_rows(const Lying *l, WeightType type, int rows, float *c, b
 }
 
 INLINE void multiply_few_of(const Tile *tile, WeightType type, float *c) {
-    size_t element = weight_bytes(type);
+    size_t element = weight_bytes(type, 1);
     for (int n = 0; n < tile->columns; n += COLUMNS)
         for (int k = 0; k < tile->w->columns; k += DEPTH) {
             Lying l = {.count = min_int(DEPTH, tile->w->columns - k),
@@ -121,18 +121,29 @@ INLINE void pack_x(const float *x, int count, Element *to) {
 INLINE void pack_w_of(const char *w, WeightType type, int count, Element *to) {
     int k = 0;
     for (; k + STEP <= count; k += STEP)
-        store_packed(to + k, load_w(w + (size_t)k * weight_bytes(type), type));
+        store_packed(to + k, load_w(w + weight_bytes(type, k), type));
     if (k < count)
-        store_packed(to + k, load_w_part(w + (size_t)k * weight_bytes(type), type, count - k));
+        store_packed(to + k, load_w_part(w + weight_bytes(type, k), type, count - k));
 }
 
-INLINE void pack_w(const char *w, WeightType type, int count, Element *to) {
-    if (type == WEIGHT_BF16)
-        pack_w_of(w, WEIGHT_BF16, count, to);
-    else if (type == WEIGHT_F16)
-        pack_w_of(w, WEIGHT_F16, count, to);
-    else
-        pack_w_of(w, WEIGHT_F32, count, to);
+/* Columns k..k+count-1 of the tile's weight row n; quantized ones become f32 on the way. */
+INLINE void pack_w(const Tile *tile, int n, int k, int count, Element *to) {
+    WeightType type = tile->w->type;
+    const char *w = tile_w(tile, n);
+    if (is_quantized(type)) {
+        float values[DEPTH];
+        if (type == WEIGHT_Q8)
+            dequantize_q8((const int8_t *)w, tile_scales(tile, n), k, count, values);
+        else
+            dequantize_q4((const uint8_t *)w, tile_scales(tile, n), k, count, values);
+        pack_x(values, count, to);
+    } else if (type == WEIGHT_BF16) {
+        pack_w_of(w + weight_bytes(type, k), WEIGHT_BF16, count, to);
+    } else if (type == WEIGHT_F16) {
+        pack_w_of(w + weight_bytes(type, k), WEIGHT_F16, count, to);
+    } else {
+        pack_w_of(w + weight_bytes(type, k), WEIGHT_F32, count, to);
+    }
 }
 
 /* c[rows][COLUMNS], rows TILE_COLUMNS apart, (+)= x[rows] w[COLUMNS]^T */
@@ -164,7 +175,7 @@ INLINE void multiply_packed(const Element *x, const Element *w, int count, int r
  */
 INLINE void multiply_panel(const Tile *tile, const Element *x, const Element *w, int count,
                            const char *const *w_next, float *c, bool first) {
-    int lines = count * (int)weight_bytes(tile->w->type) / CACHE_LINE * COLUMNS, fetched = 0;
+    int lines = (int)weight_bytes(tile->w->type, count) / CACHE_LINE * COLUMNS, fetched = 0;
     for (int r = 0; r < tile->rows; r += ROWS) {
         for (int wanted = lines * (r + ROWS) / tile->rows; fetched < wanted; fetched++)
             __builtin_prefetch(w_next[fetched % COLUMNS] + fetched / COLUMNS * CACHE_LINE);
@@ -179,7 +190,7 @@ INLINE void multiply_panel(const Tile *tile, const Element *x, const Element *w,
 
 TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *scratch) {
     Element *x = scratch, *w = x + TILE_ROWS * DEPTH;
-    size_t element = weight_bytes(tile->w->type);
+    WeightType type = tile->w->type;
     for (int k = 0; k < tile->w->columns; k += DEPTH) {
         int count = min_int(DEPTH, tile->w->columns - k);
         for (int r = 0; r < tile->rows; r++)
@@ -188,10 +199,9 @@ TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *scratch) {
             bool last = n + COLUMNS >= tile->columns;
             const char *w_next[COLUMNS];
             for (int i = 0; i < COLUMNS; i++) {
-                pack_w(tile_w(tile, n + i) + (size_t)k * element, tile->w->type, count,
-                       w + i * DEPTH);
-                w_next[i] = last ? tile_w(tile, i) + (size_t)(k + DEPTH) * element
-                                 : tile_w(tile, n + COLUMNS + i) + (size_t)k * element;
+                pack_w(tile, n + i, k, count, w + i * DEPTH);
+                w_next[i] = last ? tile_w(tile, i) + weight_bytes(type, k + DEPTH)
+                                 : tile_w(tile, n + COLUMNS + i) + weight_bytes(type, k);
             }
             multiply_panel(tile, x, w, count, w_next, c + n, k == 0);
         }

@@ -1,17 +1,9 @@
 #include "kernels/quant.h"
 
-#include "kernels/convert.h"
-
 #include <math.h>
 
 static int min_int(int a, int b) {
     return a < b ? a : b;
-}
-
-static uint16_t bf16_nearest(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
 /* x / scale to the nearest integer in low..high. */
@@ -55,19 +47,5 @@ void quantize_q4(const float *x, int columns, uint8_t *q, uint16_t *scales) {
             int high = i + 16 < count ? nearest(x[first + i + 16], scale, -8, 7) : 0;
             block[i] = (uint8_t)((low + 8) | (high + 8) << 4);
         }
-    }
-}
-
-void dequantize_q8(const int8_t *q, const uint16_t *scales, int first, int count, float *out) {
-    for (int i = 0; i < count; i++)
-        out[i] = bf16_to_f32(scales[(first + i) / Q8_BLOCK]) * (float)q[first + i];
-}
-
-void dequantize_q4(const uint8_t *q, const uint16_t *scales, int first, int count, float *out) {
-    for (int i = 0; i < count; i++) {
-        int k = first + i, place = k % Q4_BLOCK;
-        uint8_t pair = q[(size_t)(k / Q4_BLOCK) * (Q4_BLOCK / 2) + (size_t)(place % 16)];
-        int nibble = place < 16 ? pair & 15 : pair >> 4;
-        out[i] = bf16_to_f32(scales[k / Q4_BLOCK]) * (float)(nibble - 8);
     }
 }

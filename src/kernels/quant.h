@@ -16,8 +16,10 @@
 #ifndef OCR_QUANT_H
 #define OCR_QUANT_H
 
+#include "base/bf16.h"
+
 #include <stddef.h>
-#include <stdint.h>
+#include <string.h>
 
 #define Q8_BLOCK 64
 #define Q4_BLOCK 32
@@ -39,8 +41,32 @@ static inline size_t q4_row_bytes(int columns) {
 void quantize_q8(const float *x, int columns, int8_t *q, uint16_t *scales);
 void quantize_q4(const float *x, int columns, uint8_t *q, uint16_t *scales);
 
-/* Back again, count values from column `first` on, a multiple of the block. out: [count] */
-void dequantize_q8(const int8_t *q, const uint16_t *scales, int first, int count, float *out);
-void dequantize_q4(const uint8_t *q, const uint16_t *scales, int first, int count, float *out);
+/*
+ * Back again: columns first..first+count-1, first a multiple of the block. out: [count].
+ * Part of their callers, and so compiled for each instruction set.
+ */
+static inline __attribute__((always_inline)) void
+dequantize_q8(const int8_t *q, const uint16_t *scales, int first, int count, float *out) {
+    for (int k = 0; k < count; k += Q8_BLOCK) {
+        float scale = bf16_to_f32(scales[(first + k) / Q8_BLOCK]);
+        int length = count - k < Q8_BLOCK ? count - k : Q8_BLOCK;
+        for (int i = 0; i < length; i++)
+            out[k + i] = scale * (float)q[first + k + i];
+    }
+}
+
+static inline __attribute__((always_inline)) void
+dequantize_q4(const uint8_t *q, const uint16_t *scales, int first, int count, float *out) {
+    for (int k = 0; k < count; k += Q4_BLOCK) {
+        float scale = bf16_to_f32(scales[(first + k) / Q4_BLOCK]), values[Q4_BLOCK];
+        const uint8_t *block = q + (size_t)(first + k) / 2;
+        for (int i = 0; i < Q4_BLOCK / 2; i++) {
+            values[i] = scale * (float)((block[i] & 15) - 8);
+            values[i + Q4_BLOCK / 2] = scale * (float)((block[i] >> 4) - 8);
+        }
+        memcpy(out + k, values,
+               sizeof *out * (size_t)(count - k < Q4_BLOCK ? count - k : Q4_BLOCK));
+    }
+}
 
 #endif

@@ -134,8 +134,7 @@ BODY float log_sum_exp_body(const float *x, int width) {
 
 #if defined(__x86_64__)
 #define AVX2_COPY __attribute__((target("avx2")))
-#define AVX512_COPY                                                                                \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define AVX512_COPY __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #define COPIES(type, name, parameters, arguments)                                                  \
     AVX512_COPY static type name##_avx512 parameters {                                             \
         return name##_body arguments;                                                              \

@@ -21,10 +21,8 @@
 static const struct {
     const char *name;
     int width; /* bytes an element */
-} types[] = {[TENSOR_F32] = {"F32", 4},
-             [TENSOR_BF16] = {"BF16", 2},
-             [TENSOR_F16] = {"F16", 2},
-             [TENSOR_I64] = {"I64", 8}};
+} types[] = {[TENSOR_F32] = {"F32", 4}, [TENSOR_BF16] = {"BF16", 2}, [TENSOR_F16] = {"F16", 2},
+             [TENSOR_I64] = {"I64", 8}, [TENSOR_I8] = {"I8", 1},     [TENSOR_U8] = {"U8", 1}};
 
 /* One shard while its header is read. */
 typedef struct Shard {

@@ -25,7 +25,14 @@
 #define TENSOR_MAX_DIMS 4
 #define SAFETENSORS_MAX_SHARDS 1024
 
-typedef enum TensorType { TENSOR_F32, TENSOR_BF16, TENSOR_F16, TENSOR_I64 } TensorType;
+typedef enum TensorType {
+    TENSOR_F32,
+    TENSOR_BF16,
+    TENSOR_F16,
+    TENSOR_I64,
+    TENSOR_I8, /* Q8 weights */
+    TENSOR_U8  /* Q4 weights, two a byte */
+} TensorType;
 
 typedef struct Tensor {
     const char *name; /* owned by the directory */

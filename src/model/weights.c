@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include "kernels/convert.h"
+#include "kernels/quant.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -38,51 +39,80 @@ static void shape_text(char *out, size_t size, const int64_t *shape, int dims) {
         snprintf(out + used, size - used, "]");
 }
 
-/* The tensor prefix + name with exactly this shape. */
-static const Tensor *find(Binder *binder, const char *name, int dims, const int64_t *shape) {
+/* The tensor prefix + name + suffix, marked as used; NULL if there is none. */
+static const Tensor *look_up(Binder *binder, const char *name, const char *suffix) {
     char full[2 * NAME_SIZE];
-    if (binder->code)
-        return NULL;
-    snprintf(full, sizeof full, "%s%s", binder->prefix, name);
+    snprintf(full, sizeof full, "%s%s%s", binder->prefix, name, suffix);
     Tensor *tensor = safetensors_find(binder->files, full);
-    if (!tensor) {
+    if (tensor)
+        tensor->used = true;
+    else
         binder->code = ocr_fail(binder->err, OCR_MODEL_TENSOR, "tensor %s is missing", full);
+    return tensor;
+}
+
+static bool check_shape(Binder *binder, const Tensor *tensor, int dims, const int64_t *shape) {
+    char has[100], needs[100];
+    if (tensor->dims == dims && memcmp(tensor->shape, shape, (size_t)dims * sizeof *shape) == 0)
+        return true;
+    shape_text(has, sizeof has, tensor->shape, tensor->dims);
+    shape_text(needs, sizeof needs, shape, dims);
+    binder->code = ocr_fail(binder->err, OCR_MODEL_TENSOR,
+                            "tensor %s has the shape %s, but config.json asks for %s", tensor->name,
+                            has, needs);
+    return false;
+}
+
+/* The tensor prefix + name, of numbers with exactly this shape. */
+static const Tensor *find(Binder *binder, const char *name, int dims, const int64_t *shape) {
+    const Tensor *tensor = binder->code ? NULL : look_up(binder, name, "");
+    if (!tensor || !check_shape(binder, tensor, dims, shape))
         return NULL;
-    }
-    tensor->used = true;
-    if (tensor->dims != dims || memcmp(tensor->shape, shape, (size_t)dims * sizeof *shape) != 0) {
-        char has[100], needs[100];
-        shape_text(has, sizeof has, tensor->shape, tensor->dims);
-        shape_text(needs, sizeof needs, shape, dims);
-        binder->code =
-            ocr_fail(binder->err, OCR_MODEL_TENSOR,
-                     "tensor %s has the shape %s, but config.json asks for %s", full, has, needs);
-        return NULL;
-    }
-    if (tensor->type == TENSOR_I64) {
-        binder->code =
-            ocr_fail(binder->err, OCR_MODEL_TENSOR, "tensor %s must not be of type I64", full);
+    if (tensor->type > TENSOR_F16) {
+        binder->code = ocr_fail(binder->err, OCR_MODEL_TENSOR, "tensor %s must not be of type %s",
+                                tensor->name, tensor_type_name(tensor->type));
         return NULL;
     }
     return tensor;
 }
 
 /* A tensor of any rank seen as [rows][columns], in the mapping. */
-static Matrix matrix_of(Binder *binder, const char *name, int dims, const int64_t *shape) {
+static Matrix plain_matrix(Binder *binder, const char *name, int dims, const int64_t *shape) {
     const Tensor *tensor = find(binder, name, dims, shape);
     if (!tensor)
         return (Matrix){0};
     int64_t rows = dims == 4 && shape[0] == 1 ? shape[1] * shape[2] : shape[0];
-    return (Matrix){tensor->data, tensor_weight_type(tensor->type), (int)rows,
-                    (int)(tensor->count / rows)};
-}
-
-static Matrix matrix(Binder *binder, const char *name, int rows, int columns) {
-    return matrix_of(binder, name, 2, (int64_t[]){rows, columns});
+    return (Matrix){.data = tensor->data,
+                    .type = tensor_weight_type(tensor->type),
+                    .rows = (int)rows,
+                    .columns = (int)(tensor->count / rows)};
 }
 
 static Matrix convolution(Binder *binder, const char *name, int out, int in, int kernel) {
-    return matrix_of(binder, name, 4, (int64_t[]){out, in, kernel, kernel});
+    return plain_matrix(binder, name, 4, (int64_t[]){out, in, kernel, kernel});
+}
+
+/* A matrix that may be quantized: then it has a companion with the scales (quantizer.h). */
+static Matrix matrix(Binder *binder, const char *name, int rows, int columns) {
+    const Tensor *tensor = binder->code ? NULL : look_up(binder, name, "");
+    if (!tensor)
+        return (Matrix){0};
+    if (tensor->type != TENSOR_I8 && tensor->type != TENSOR_U8)
+        return plain_matrix(binder, name, 2, (int64_t[]){rows, columns});
+
+    bool q8 = tensor->type == TENSOR_I8;
+    int64_t bytes = q8 ? columns : (int64_t)q4_row_bytes(columns);
+    const Tensor *scales = look_up(binder, name, "_scale");
+    if (!scales || !check_shape(binder, tensor, 2, (int64_t[]){rows, bytes}) ||
+        !check_shape(binder, scales, 2,
+                     (int64_t[]){rows, q8 ? q8_blocks(columns) : q4_blocks(columns)}))
+        return (Matrix){0};
+    if (scales->type != TENSOR_BF16) {
+        binder->code =
+            ocr_fail(binder->err, OCR_MODEL_TENSOR, "tensor %s must be of type BF16", scales->name);
+        return (Matrix){0};
+    }
+    return (Matrix){tensor->data, q8 ? WEIGHT_Q8 : WEIGHT_Q4, rows, columns, scales->data};
 }
 
 /* A small tensor as f32 in the arena. */
@@ -154,8 +184,8 @@ static void bind_sam(Binder *binder, const SamConfig *config, SamWeights *sam) {
     enter(binder, "model.sam_model.");
     sam->patch.w = convolution(binder, "patch_embed.proj.weight", config->width, 3, config->patch);
     sam->patch.bias = vector(binder, "patch_embed.proj.bias", config->width);
-    sam->positions = matrix_of(binder, "pos_embed", 4,
-                               (int64_t[]){1, config->grid, config->grid, config->width});
+    sam->positions = plain_matrix(binder, "pos_embed", 4,
+                                  (int64_t[]){1, config->grid, config->grid, config->width});
     sam->neck1x1 = convolution(binder, "neck.0.weight", neck, config->width, 1);
     sam->neck_norm1 = layer_norm(binder, "neck.1", neck);
     sam->neck3x3 = convolution(binder, "neck.2.weight", neck, neck, 3);
@@ -182,8 +212,8 @@ static void bind_clip(Binder *binder, const ClipConfig *config, ClipWeights *cli
         bind_clip_block(binder, config, i, clip->blocks ? &clip->blocks[i] : &unkept);
     enter(binder, "model.vision_model.");
     clip->class_embedding = vector(binder, "embeddings.class_embedding", config->width);
-    clip->positions = matrix(binder, "embeddings.position_embedding.weight",
-                             1 + config->grid * config->grid, config->width);
+    clip->positions = plain_matrix(binder, "embeddings.position_embedding.weight", 2,
+                                   (int64_t[]){1 + config->grid * config->grid, config->width});
     clip->pre_norm = layer_norm(binder, "pre_layrnorm", config->width);
 }
 
@@ -248,7 +278,8 @@ OcrCode weights_bind(Safetensors *files, const ModelConfig *config, Arena *arena
     out->projector = linear(&binder, "projector.layers", decoder->hidden, 2 * config->clip.width);
     out->newline = vector(&binder, "image_newline", decoder->hidden);
     out->separator = vector(&binder, "view_seperator", decoder->hidden);
-    out->embedding = matrix(&binder, "embed_tokens.weight", decoder->vocabulary, decoder->hidden);
+    out->embedding = plain_matrix(&binder, "embed_tokens.weight", 2,
+                                  (int64_t[]){decoder->vocabulary, decoder->hidden});
     out->final_norm = rms_norm(&binder, "norm.weight", decoder->hidden);
     enter(&binder, "%s", "");
     out->lm_head = matrix(&binder, "lm_head.weight", decoder->vocabulary, decoder->hidden);

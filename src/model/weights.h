@@ -1,7 +1,7 @@
 /*
  * weights.h - the tensors of a checkpoint as typed structures (spec 1.4).
  *
- * Matrices point into the mapping and are used as they lie. Small tensors
+ * Matrices point into the mapping and are used as they lie, quantized or not. Small tensors
  * (norms, biases, relative positions, single vectors) are converted to f32 once
  * and checked to be finite. Every shape is compared with the configuration, and
  * a tensor that has no place in the architecture is refused.
@@ -91,7 +91,7 @@ typedef struct Weights {
 OcrCode weights_bind(Safetensors *files, const ModelConfig *config, Arena *arena, Weights *out,
                      OcrError *err);
 
-/* Row `row` of a matrix as f32. out: [columns] */
+/* Row `row` of a matrix that is not quantized, as f32. out: [columns] */
 void matrix_row(const Matrix *matrix, int row, float *out);
 
 #endif

@@ -60,7 +60,7 @@ static uint16_t to_f16(float value) { /* towards zero; 2^-14 <= |value| < 1 or 0
 
 static Guarded random_weights(Matrix *w, float scale) {
     size_t count = (size_t)w->rows * (size_t)w->columns;
-    Guarded g = guarded(count * weight_bytes(w->type));
+    Guarded g = guarded((size_t)w->rows * weight_bytes(w->type, w->columns));
     for (size_t i = 0; i < count; i++) {
         float value = random_unit() * scale;
         if (w->type == WEIGHT_F32)
@@ -114,7 +114,7 @@ static Job make_job(Case c) {
     job.w = random_weights(&m->w, scale);
     job.up = random_weights(&m->up, scale);
     if (c.gather) {
-        m->x_rows = job.x_rows = calloc((size_t)c.rows + 1, sizeof(int));
+        m->x_rows = job.x_rows = calloc((size_t)(unsigned)c.rows + 1, sizeof(int));
         for (int r = 0; r < c.rows; r++)
             job.x_rows[r] = random_between(&seed, 0, job.x_count - 1);
     }
@@ -251,6 +251,18 @@ static void test_options(void **state) {
     }
 }
 
+/* Several tiles each way, with all that depends on where a tile is. */
+static void test_many_tiles(void **state) {
+    (void)state;
+    EACH_LEVEL(level) {
+        for (int fast = 0; fast < 2; fast++)
+            for (int gather = 0; gather < 2; gather++)
+                check(
+                    (Case){391, 800, 60, WEIGHT_BF16, ACTIVATION_SWIGLU, true, true, true, gather},
+                    level, (Precision)fast, 2);
+    }
+}
+
 /* As many experts have: jobs of all sizes in one call. */
 static void test_many_jobs(void **state) {
     enum { JOBS = 40 };
@@ -296,7 +308,7 @@ static void test_rows_are_independent(void **state) {
         for (int variant = 0; variant < 12; variant++) {
             Precision precision = (Precision)(variant % 2);
             WeightType type = (WeightType)(variant / 2 % 2);
-            
+
             Job job = make_job((Case){ROWS, COLUMNS, depths[variant / 4], type, ACTIVATION_SWIGLU,
                                       true, false, false, false});
             Matmul m = job.matmul;
@@ -480,9 +492,16 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_row_counts), TEST(test_depths_and_widths), TEST(test_options),
-        TEST(test_many_jobs),  TEST(test_no_jobs),           TEST(test_rows_are_independent),
-        TEST(test_not_finite), TEST(test_extremes),          TEST(test_all_weights),
+        TEST(test_row_counts),
+        TEST(test_depths_and_widths),
+        TEST(test_options),
+        TEST(test_many_tiles),
+        TEST(test_many_jobs),
+        TEST(test_no_jobs),
+        TEST(test_rows_are_independent),
+        TEST(test_not_finite),
+        TEST(test_extremes),
+        TEST(test_all_weights),
         TEST(test_panels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

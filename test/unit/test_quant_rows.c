@@ -1,0 +1,203 @@
+/*
+ * Products by quantized weights, at every CPU level: exact ones against double
+ * precision, fast ones within what rounding activations to 8 bits or bf16 may cost.
+ */
+#include "support.h"
+
+#include "kernels/cpu.h"
+#include "kernels/matmul.h"
+#include "kernels/quant.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define COLUMNS 37 /* of the output: no multiple of what any kernel takes */
+#define THREADS 2
+
+static OcrPool *pool;
+static void *scratch;
+
+/* Weights that end where the mapping ends: a byte too far is a fault. */
+typedef struct Weights {
+    Matrix w;
+    float *values; /* [rows][columns] what they mean */
+    void *map[2];
+    size_t size[2];
+} Weights;
+
+static void *map_tail(size_t bytes, void **map, size_t *size) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    *size = (bytes + page - 1) / page * page + page;
+    char *base = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(base, MAP_FAILED);
+    assert_int_equal(mprotect(base + *size - page, page, PROT_NONE), 0);
+    *map = base;
+    return base + *size - page - bytes;
+}
+
+static Weights make_weights(WeightType type, int columns, uint64_t *random) {
+    size_t row = type == WEIGHT_Q8 ? (size_t)columns : q4_row_bytes(columns);
+    int blocks = type == WEIGHT_Q8 ? q8_blocks(columns) : q4_blocks(columns);
+    Weights out = {.w = {.type = type, .rows = COLUMNS, .columns = columns}};
+    uint8_t *q = map_tail(COLUMNS * row, &out.map[0], &out.size[0]);
+    uint16_t *scales = map_tail((size_t)(2 * COLUMNS * blocks), &out.map[1], &out.size[1]);
+    out.values = malloc((size_t)(COLUMNS * columns) * sizeof(float));
+    for (int n = 0; n < COLUMNS; n++) {
+        float *values = out.values + n * columns;
+        uint8_t *to = q + (size_t)n * row;
+        uint16_t *scale = scales + n * blocks;
+        for (int k = 0; k < columns; k++)
+            values[k] = (float)random_between(random, -1000, 1000) / 1000;
+        if (type == WEIGHT_Q8) {
+            quantize_q8(values, columns, (int8_t *)to, scale);
+            dequantize_q8((int8_t *)to, scale, 0, columns, values);
+        } else {
+            quantize_q4(values, columns, to, scale);
+            dequantize_q4(to, scale, 0, columns, values);
+        }
+    }
+    out.w.data = q;
+    out.w.scales = scales;
+    return out;
+}
+
+static void free_weights(Weights *weights) {
+    for (int i = 0; i < 2; i++)
+        munmap(weights->map[i], weights->size[i]);
+    free(weights->values);
+}
+
+static float *make_x(int rows, int columns, uint64_t *random) {
+    float *x = malloc((size_t)(rows * columns) * sizeof *x);
+    for (int i = 0; i < rows * columns; i++)
+        x[i] = (float)random_between(random, -1000, 1000) / 500;
+    return x;
+}
+
+static void run(const Weights *weights, const float *x, int rows, Precision precision, float *y) {
+    Matmul job = {.x = x,
+                  .rows = rows,
+                  .x_stride = weights->w.columns,
+                  .w = weights->w,
+                  .y = y,
+                  .y_stride = COLUMNS};
+    matmul_run(&job, 1, precision, pool, scratch);
+}
+
+/* Largest error, in units of the length of a row of x times that of a row of w. */
+static double error_of(const Weights *weights, const float *x, int rows, const float *y) {
+    double worst = 0;
+    int columns = weights->w.columns;
+    for (int r = 0; r < rows; r++)
+        for (int n = 0; n < COLUMNS; n++) {
+            double sum = 0, x2 = 0, w2 = 0;
+            for (int k = 0; k < columns; k++) {
+                double a = x[r * columns + k], b = weights->values[n * columns + k];
+                sum += a * b;
+                x2 += a * a;
+                w2 += b * b;
+            }
+            double error = fabs(sum - y[r * COLUMNS + n]) / (sqrt(x2 * w2) + 1e-30);
+            worst = !(error <= worst) ? error : worst;
+        }
+    return worst;
+}
+
+static void products_are_close(void **state) {
+    (void)state;
+    static const int widths[] = {1, 7, 31, 32, 33, 64, 65, 96, 100, 320, 1280, 9000};
+    static const int heights[] = {1, 2, 3, 4, 5, 16, 17, 40};
+    uint64_t random = 8;
+    for (int type = WEIGHT_Q8; type <= WEIGHT_Q4; type++)
+        for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+            Weights weights = make_weights((WeightType)type, widths[i], &random);
+            for (size_t h = 0; h < sizeof heights / sizeof *heights; h++) {
+                int rows = heights[h];
+                float *x = make_x(rows, widths[i], &random), y[40 * COLUMNS];
+                for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
+                    cpu_force_level((CpuLevel)level);
+                    run(&weights, x, rows, PRECISION_EXACT, y);
+                    assert_true(error_of(&weights, x, rows, y) < 1e-6);
+                    run(&weights, x, rows, PRECISION_FAST, y);
+                    assert_true(error_of(&weights, x, rows, y) < 0.01);
+                }
+                free(x);
+            }
+            free_weights(&weights);
+        }
+    cpu_force_level(cpu_best_level());
+}
+
+/* A row by itself and the same row among others have the same bits, as long as there are few. */
+static void rows_do_not_meet(void **state) {
+    (void)state;
+    uint64_t random = 12;
+    for (int type = WEIGHT_Q8; type <= WEIGHT_Q4; type++) {
+        Weights weights = make_weights((WeightType)type, 200, &random);
+        float *x = make_x(16, 200, &random), all[16 * COLUMNS], one[COLUMNS];
+        for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
+            cpu_force_level((CpuLevel)level);
+            run(&weights, x, 16, PRECISION_FAST, all);
+            for (int r = 0; r < 16; r++) {
+                run(&weights, x + r * 200, 1, PRECISION_FAST, one);
+                assert_memory_equal(one, all + r * COLUMNS, sizeof one);
+            }
+        }
+        free(x);
+        free_weights(&weights);
+    }
+    cpu_force_level(cpu_best_level());
+}
+
+/* NaN and infinity in, NaN or infinity out; tiny and zero rows give zero. */
+static void odd_values_show(void **state) {
+    (void)state;
+    static const float odd[] = {NAN, INFINITY, -INFINITY};
+    uint64_t random = 6;
+    Weights weights = make_weights(WEIGHT_Q8, 130, &random);
+    float y[COLUMNS];
+    for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
+        cpu_force_level((CpuLevel)level);
+        for (int i = 0; i < 3; i++) {
+            float *x = make_x(1, 130, &random);
+            x[random_between(&random, 0, 129)] = odd[i];
+            run(&weights, x, 1, PRECISION_FAST, y);
+            for (int n = 0; n < COLUMNS; n++)
+                assert_false(isfinite(y[n]));
+            for (int k = 0; k < 130; k++)
+                x[k] = k % 2 ? 1e-42f : 0;
+            run(&weights, x, 1, PRECISION_FAST, y);
+            for (int n = 0; n < COLUMNS; n++)
+                assert_true(fabsf(y[n]) < 1e-38f);
+            free(x);
+        }
+    }
+    cpu_force_level(cpu_best_level());
+    free_weights(&weights);
+}
+
+static int start(void **state) {
+    OcrError err;
+    (void)state;
+    scratch = aligned_alloc(64, matmul_scratch_bytes(THREADS));
+    return scratch ? (int)pool_create(THREADS, &pool, &err) : -1;
+}
+
+static int stop(void **state) {
+    (void)state;
+    pool_destroy(pool);
+    free(scratch);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_are_close),
+        cmocka_unit_test(rows_do_not_meet),
+        cmocka_unit_test(odd_values_show),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
