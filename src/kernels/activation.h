@@ -54,7 +54,8 @@ ACTIVATION float activation_sigmoid_unit(float x, float scale, bool fused) {
 /*
  * x * Phi(x), where the normal distribution Phi is erfc(-x / sqrt 2) / 2. For
  * a = |x| / sqrt 2 up to 4, -ln erfc(a) is a polynomial, fitted so that the error
- * of erfc(a) is below 1e-8 sqrt(erfc(a)); beyond, erfc is lost beside 1.
+ * of erfc(a) is below 1e-8 sqrt(erfc(a)); beyond, the polynomial goes on growing
+ * and erfc is lost beside 1.
  */
 ACTIVATION float activation_gelu(float x, bool fused) {
     float a = fabsf(x) * 0.70710678118654752f;
@@ -69,7 +70,6 @@ ACTIVATION float activation_gelu(float x, bool fused) {
     p = activation_fma(p, a, 0.6366124391390975f, fused);
     p = activation_fma(p, a, 1.128379585565745f, fused);
     float half = 0.5f * activation_exp(-(p * a), fused);
-    half = a > 4.0f ? 0.0f : half;
     return x * (x < 0.0f ? half : 1.0f - half);
 }
 
