@@ -58,6 +58,7 @@ INLINE void multiply_blocks(const QuantRows *x, int row, int rows, const WeightR
             size_t at = type == WEIGHT_Q8 ? (size_t)k : (size_t)k / 2;
             int scale = type == WEIGHT_Q8 ? k / Q8_BLOCK : k / Q4_BLOCK;
             __m256i weights = load_half(w[n].q + at, count - k, type);
+            __builtin_prefetch(w[n].q + at + w[n].ahead);
             float weight_scale = bf16_to_f32(w[n].scales[scale]);
             UNROLL for (int r = 0; r < rows; r++) {
                 const QuantBlock *block = &x->blocks[row + r][k / Q8_BLOCK];

@@ -53,7 +53,9 @@ INLINE void multiply_blocks(const QuantRows *x, int row, int rows, const WeightR
         UNROLL for (int n = 0; n < COLUMNS; n++) {
             size_t bytes = type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK;
             int scales = type == WEIGHT_Q8 ? 1 : 2;
-            __m512i weights = load_block(w[n].q + (size_t)b * bytes, rest, type);
+            const uint8_t *from = w[n].q + (size_t)b * bytes;
+            __m512i weights = load_block(from, rest, type);
+            __builtin_prefetch(from + w[n].ahead);
             __m512 scale = load_scale(w[n].scales + b * scales, rest, type);
             UNROLL for (int r = 0; r < rows; r++) {
                 const QuantBlock *block = &x->blocks[row + r][b];

@@ -36,6 +36,7 @@ typedef struct QuantRows {
 typedef struct WeightRow {
     const uint8_t *q;
     const uint16_t *scales; /* bf16 */
+    size_t ahead;           /* bytes to the row that will be wanted next, to be fetched early */
 } WeightRow;
 
 /* Columns that are multiplied at one go. */
@@ -48,9 +49,9 @@ typedef struct Stretch {
 /* Of the tile's column; first: a multiple of Q8_BLOCK */
 static inline WeightRow quant_weight_row(const Tile *tile, int column, int first) {
     WeightType type = tile->w->type;
-    return (WeightRow){(const uint8_t *)tile_w(tile, column) + weight_bytes(type, first),
-                       tile_scales(tile, column) +
-                           first / (type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK)};
+    return (WeightRow){.q = (const uint8_t *)tile_w(tile, column) + weight_bytes(type, first),
+                       .scales = tile_scales(tile, column) +
+                                 first / (type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK)};
 }
 
 /* As MultiplyTile, for tiles of up to QUANT_ROWS rows of Q8 or Q4 weights. scratch: QuantRows */

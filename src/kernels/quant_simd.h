@@ -73,8 +73,10 @@ INLINE void multiply_of(const Tile *tile, WeightType type, float *c, QuantRows *
         quantize_rows(x, tile, k, stretch.columns, type == WEIGHT_Q8 ? Q8_OFFSET : 8);
         for (int n = 0; n < tile->columns; n += COLUMNS) {
             WeightRow w[COLUMNS];
-            for (int i = 0; i < COLUMNS; i++)
+            for (int i = 0; i < COLUMNS; i++) {
                 w[i] = quant_weight_row(tile, n + i, k);
+                w[i].ahead = COLUMNS * row_bytes(tile->w);
+            }
             multiply_rows(tile, x, w, &stretch, c + n);
         }
     }
