@@ -84,3 +84,13 @@ CREATE FUNCTION ocr_models(
 
 COMMENT ON FUNCTION ocr_models() IS
   'the models that are installed';
+
+CREATE FUNCTION ocr_quantize_model(source text, target text, type text DEFAULT 'q8')
+  RETURNS bigint
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE COST 100000000;
+
+COMMENT ON FUNCTION ocr_quantize_model(text, text, text) IS
+  'write a copy of a model with weights in 8 bits (q8) or 4 (q4), and return its size in bytes';
+
+-- It writes files with the rights of the server.
+REVOKE ALL ON FUNCTION ocr_quantize_model(text, text, text) FROM PUBLIC;

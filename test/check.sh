@@ -28,8 +28,8 @@ format() {
 regress() {
     mkdir -p build/regress
     tools/with-cluster.sh "$(dirname "$("$PG_CONFIG" --pgxs)")/../test/regress/pg_regress" \
-        --inputdir=test/regress --outputdir=build/regress --bindir="$("$PG_CONFIG" --bindir)" \
-        --use-existing --dbname=postgres $(ls test/regress/sql | sed 's/\.sql$//')
+        --inputdir=. --outputdir=build/regress --bindir="$("$PG_CONFIG" --bindir)" \
+        --use-existing --dbname=postgres $(ls expected | sed 's/\.out$//')
 }
 
 pgtap() {

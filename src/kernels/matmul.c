@@ -19,7 +19,7 @@
  *          as what the kernel multiplies: f32, or bf16. Whole vectors, padded with 0.
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with
- * activations rounded to 8 bits; otherwise they become f32 or bf16 in scratch.
+ * activations as 16-bit integers; otherwise they become f32 or bf16 in scratch.
  *
  * Since both forms add the same numbers in the same order, a row's result does not
  * depend on how many rows there are, which of the forms was taken, where tiles

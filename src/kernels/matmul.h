@@ -58,8 +58,8 @@ typedef struct Matmul {
 /*
  * How numbers are rounded on the way. EXACT keeps activations in f32. FAST rounds
  * them to bf16 where the weights are bf16 and the processor multiplies such pairs
- * (AVX512_BF16, AMX), and for quantized weights to 8 bits in blocks of 64 (few rows)
- * or to bf16; elsewhere it is EXACT. Sums are f32 in either case.
+ * (AVX512_BF16, AMX), and for quantized weights to 16-bit integers (few rows) or to bf16
+ * (many); elsewhere it is EXACT. Sums are f32 in either case.
  */
 typedef enum Precision { PRECISION_EXACT, PRECISION_FAST } Precision;
 

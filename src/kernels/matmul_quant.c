@@ -6,11 +6,10 @@
 #define TARGET
 #define INLINE static inline __attribute__((always_inline))
 #define NAME(suffix) suffix##_portable
-#define Q8_OFFSET 0
 #define COLUMNS 1
 
 /* Sum of count products of activations and the weights of one block of w's type. */
-INLINE int dot(const int8_t *x, const uint8_t *q, int count, WeightType type) {
+INLINE int dot(const int16_t *x, const uint8_t *q, int count, WeightType type) {
     int sum = 0;
     if (type == WEIGHT_Q8)
         for (int i = 0; i < count; i++)
@@ -29,7 +28,7 @@ INLINE void multiply_blocks(const QuantRows *x, int row, int rows, const WeightR
         float sum = stretch->first ? 0 : c[r * TILE_COLUMNS];
         for (int b = 0; b * length < stretch->columns; b++) {
             int k = b * length, rest = min_int(length, stretch->columns - k);
-            const int8_t *block = x->blocks[row + r][k / Q8_BLOCK].x + k % Q8_BLOCK;
+            const int16_t *block = x->x[row + r][k / Q8_BLOCK] + k % Q8_BLOCK;
             float scale = bf16_to_f32(w->scales[b]) * x->scales[row + r][k / Q8_BLOCK];
             sum += scale * (float)dot(block, w->q + (size_t)b * (size_t)bytes, rest, stretch->type);
         }

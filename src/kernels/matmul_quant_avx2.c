@@ -1,8 +1,5 @@
 /*
- * Quantized weights by AVX2. Its instruction adds products of an unsigned by a signed
- * byte in pairs of 16 bits: weights lose their sign to the activations (Q8), or are
- * unsigned with an offset that is taken out afterwards (Q4). No pair can overflow:
- * 2 * 127 * 127 and 2 * 15 * 127 are below 2^15.
+ * Quantized weights by AVX2: products of 16-bit integers are added in pairs.
  */
 #if defined(__x86_64__)
 #include "kernels/quant_rows.h"
@@ -14,16 +11,15 @@
 #define TARGET __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define NAME(suffix) suffix##_avx2
-#define Q8_OFFSET 0
 #define COLUMNS 2
 #define HALF (Q8_BLOCK / 2) /* what a register holds, and a block of Q4 */
 
-/* 32 weights as they multiply: signed bytes of Q8, nibbles of Q4. */
+/* 32 weights as signed bytes; 0 beyond the `count` that the row has. */
 INLINE __m256i load_half(const uint8_t *q, int count, WeightType type) {
     if (type == WEIGHT_Q4) {
         __m128i pairs = _mm_loadu_si128((const __m128i *)q);
         __m256i both = _mm256_set_m128i(_mm_srli_epi16(pairs, 4), pairs);
-        return _mm256_and_si256(both, _mm256_set1_epi8(15));
+        return _mm256_sub_epi8(_mm256_and_si256(both, _mm256_set1_epi8(15)), _mm256_set1_epi8(8));
     }
     if (count >= HALF)
         return _mm256_loadu_si256((const __m256i *)q);
@@ -32,12 +28,11 @@ INLINE __m256i load_half(const uint8_t *q, int count, WeightType type) {
     return _mm256_loadu_si256((const __m256i *)part);
 }
 
-/* Eight sums of four products each. */
-INLINE __m256i multiply_half(__m256i w, __m256i x, WeightType type) {
-    __m256i pairs = type == WEIGHT_Q8
-                        ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
-                        : _mm256_maddubs_epi16(w, x);
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+/* Eight sums of four products each. w: two registers of 16-bit integers, x: [HALF] */
+INLINE __m256i dot(const __m256i *w, const int16_t *x) {
+    const __m256i *xs = (const __m256i *)x;
+    return _mm256_add_epi32(_mm256_madd_epi16(w[0], _mm256_load_si256(xs)),
+                            _mm256_madd_epi16(w[1], _mm256_load_si256(xs + 1)));
 }
 
 INLINE float add_up(__m256 v) {
@@ -57,20 +52,16 @@ INLINE void multiply_blocks(const QuantRows *x, int row, int rows, const WeightR
         UNROLL for (int n = 0; n < COLUMNS; n++) {
             size_t at = type == WEIGHT_Q8 ? (size_t)k : (size_t)k / 2;
             int scale = type == WEIGHT_Q8 ? k / Q8_BLOCK : k / Q4_BLOCK;
-            __m256i weights = load_half(w[n].q + at, count - k, type);
-            __builtin_prefetch(w[n].q + at + w[n].ahead);
+            __m256i bytes = load_half(w[n].q + at, count - k, type);
+            __m256i weights[] = {_mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes)),
+                                 _mm256_cvtepi8_epi16(_mm256_extracti128_si256(bytes, 1))};
             float weight_scale = bf16_to_f32(w[n].scales[scale]);
+            __builtin_prefetch(w[n].q + at + w[n].ahead);
             UNROLL for (int r = 0; r < rows; r++) {
-                const QuantBlock *block = &x->blocks[row + r][k / Q8_BLOCK];
-                int half = k / HALF % 2;
-                __m256i dots = multiply_half(
-                    weights, _mm256_load_si256((const __m256i *)block->x + half), type);
-                if (type == WEIGHT_Q4)
-                    dots = _mm256_add_epi32(
-                        dots, _mm256_load_si256((const __m256i *)block->correction + half));
-                float both = weight_scale * x->scales[row + r][k / Q8_BLOCK];
-                sums[r][n] =
-                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_set1_ps(both), sums[r][n]);
+                int b = k / Q8_BLOCK;
+                __m256i dots = dot(weights, x->x[row + r][b] + k % Q8_BLOCK);
+                __m256 both = _mm256_set1_ps(weight_scale * x->scales[row + r][b]);
+                sums[r][n] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), both, sums[r][n]);
             }
         }
     }

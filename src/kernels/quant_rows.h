@@ -2,10 +2,11 @@
  * quant_rows.h - few rows of activations by quantized weights.
  *
  * Decoding reads every weight once for a handful of rows, so what counts is that a
- * cache line of weights costs few instructions. Activations are quantized like Q8
- * weights, a block of 64 at a time, and blocks are multiplied as integers; the
- * product of both scales then turns a block's sums into f32. Each row is on its own,
- * and blocks are added in one order: a row's result does not depend on the others.
+ * cache line of weights costs few instructions. Activations become 16-bit integers
+ * with a scale for each block of 64, which loses next to nothing; a block's products
+ * are added as integers, and the product of both scales turns their sum into f32.
+ * Each row is on its own, and blocks are added in one order: a row's result does not
+ * depend on the others.
  */
 #ifndef OCR_QUANT_ROWS_H
 #define OCR_QUANT_ROWS_H
@@ -20,15 +21,9 @@
 #define QUANT_BLOCKS 128 /* of one stretch of columns */
 #define QUANT_STRETCH (QUANT_BLOCKS * Q8_BLOCK)
 
-/* One block of an activation row. Sums have the weights' offset in the kernel's form. */
-typedef struct QuantBlock {
-    _Alignas(64) int8_t x[Q8_BLOCK];
-    int32_t correction[16]; /* -offset * (x[4 i] + .. + x[4 i + 3]) */
-} QuantBlock;
-
-/* A stretch of a few rows of activations, quantized. */
+/* A stretch of a few rows of activations, quantized: value = scale * x. */
 typedef struct QuantRows {
-    QuantBlock blocks[QUANT_ROWS][QUANT_BLOCKS];
+    _Alignas(64) int16_t x[QUANT_ROWS][QUANT_BLOCKS][Q8_BLOCK];
     float scales[QUANT_ROWS][QUANT_BLOCKS];
 } QuantRows;
 

@@ -5,7 +5,6 @@
  *   TARGET, INLINE   as in matmul_simd.h
  *   NAME(prefix)     the name of an exported function
  *   COLUMNS          weight rows side by side
- *   Q8_OFFSET        what makes its Q8 weights unsigned, or 0
  *
  *   void multiply_blocks(const QuantRows *x, int row, int rows, const WeightRow *w,
  *                        const Stretch *stretch, float *c)
@@ -14,39 +13,38 @@
  */
 #include <math.h>
 
-/* One block of activations: x [Q8_BLOCK], offset: what the kernel adds to its weights. */
-INLINE float quantize_block(const float *x, int offset, QuantBlock *block) {
+#define X_MOST 32767
+
+/* One block of activations, x [Q8_BLOCK], to integers in out; returns the scale. */
+INLINE float quantize_block(const float *x, int16_t *out) {
     const float round_bias = 0x1.8p23f; /* adding it rounds to an integer in the low bits */
     float most = 0, poison = 0;
-    int32_t q[Q8_BLOCK];
     for (int i = 0; i < Q8_BLOCK; i++) {
         most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
         poison += 0.0f * x[i];
     }
     /* NaN and infinity cannot be integers: the scale carries them. */
-    float inverse = most > 0x1p-100f && poison == 0 ? 127 / most : 0;
+    float inverse = most > 0x1p-100f && poison == 0 ? X_MOST / most : 0;
     for (int i = 0; i < Q8_BLOCK; i++) {
         float shifted = (inverse > 0 ? x[i] * inverse : 0) + round_bias;
-        memcpy(&q[i], &shifted, sizeof shifted);
-        q[i] -= 0x4B400000; /* the bits of round_bias */
-        block->x[i] = (int8_t)q[i];
+        uint32_t bits;
+        memcpy(&bits, &shifted, sizeof bits);
+        out[i] = (int16_t)bits;
     }
-    for (int i = 0; i < Q8_BLOCK / 4; i++)
-        block->correction[i] = -offset * (q[4 * i] + q[4 * i + 1] + q[4 * i + 2] + q[4 * i + 3]);
-    return most / 127 + poison;
+    return most / X_MOST + poison;
 }
 
 /* Columns first..first+count-1 of the tile's rows. */
-INLINE void quantize_rows(QuantRows *rows, const Tile *tile, int first, int count, int offset) {
+INLINE void quantize_rows(QuantRows *rows, const Tile *tile, int first, int count) {
     for (int r = 0; r < tile->rows; r++) {
         const float *x = tile_x(tile, r) + first;
         int b = 0;
         for (; (b + 1) * Q8_BLOCK <= count; b++)
-            rows->scales[r][b] = quantize_block(x + b * Q8_BLOCK, offset, &rows->blocks[r][b]);
+            rows->scales[r][b] = quantize_block(x + b * Q8_BLOCK, rows->x[r][b]);
         if (b * Q8_BLOCK < count) {
             float part[Q8_BLOCK] = {0};
             memcpy(part, x + b * Q8_BLOCK, (size_t)(count - b * Q8_BLOCK) * sizeof *part);
-            rows->scales[r][b] = quantize_block(part, offset, &rows->blocks[r][b]);
+            rows->scales[r][b] = quantize_block(part, rows->x[r][b]);
         }
     }
 }
@@ -70,7 +68,7 @@ INLINE void multiply_rows(const Tile *tile, const QuantRows *x, const WeightRow 
 INLINE void multiply_of(const Tile *tile, WeightType type, float *c, QuantRows *x) {
     for (int k = 0; k < tile->w->columns; k += QUANT_STRETCH) {
         Stretch stretch = {type, min_int(QUANT_STRETCH, tile->w->columns - k), k == 0};
-        quantize_rows(x, tile, k, stretch.columns, type == WEIGHT_Q8 ? Q8_OFFSET : 8);
+        quantize_rows(x, tile, k, stretch.columns);
         for (int n = 0; n < tile->columns; n += COLUMNS) {
             WeightRow w[COLUMNS];
             for (int i = 0; i < COLUMNS; i++) {

@@ -58,6 +58,8 @@ static OcrCode map_file(const char *folder, const char *file, Mapping *map, OcrE
         return ocr_fail(err, OCR_MODEL_UNREADABLE, "could not map \"%s\": %s", path,
                         strerror(problem));
     }
+    /* Where the page cache keeps files in large pages, a new process touches them far faster. */
+    madvise(map->address, map->size, MADV_HUGEPAGE);
     return OCR_OK;
 }
 

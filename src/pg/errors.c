@@ -35,6 +35,7 @@ static const ErrorClass classes[] = {
     [OCR_MODEL_TENSOR] = {OC('1', '0', '3'), NULL},
     [OCR_MODEL_TOKENIZER] = {OC('1', '0', '4'), NULL},
     [OCR_MODEL_NOT_FINITE] = {OC('1', '0', '5'), NULL},
+    [OCR_TARGET] = {OC('1', '0', '6'), NULL},
 };
 
 bool error_is_of_page(OcrCode code) {
@@ -42,7 +43,7 @@ bool error_is_of_page(OcrCode code) {
 }
 
 static bool error_is_of_model(OcrCode code) {
-    return code >= OCR_MODEL_MISSING;
+    return code >= OCR_MODEL_MISSING && code <= OCR_MODEL_NOT_FINITE;
 }
 
 int error_sqlstate(OcrCode code) {
@@ -50,14 +51,18 @@ int error_sqlstate(OcrCode code) {
 }
 
 _Noreturn void error_raise(const OcrError *err) {
+    error_raise_of_model(setting_model, err);
+}
+
+_Noreturn void error_raise_of_model(const char *model, const OcrError *err) {
     const ErrorClass *class = &classes[err->code];
     const char *message = message_from_utf8(err->message);
 
     if (err->code == OCR_INTERRUPTED)
         CHECK_FOR_INTERRUPTS();
     if (error_is_of_model(err->code))
-        message = psprintf("model \"%s\": %s", model_shown_name(setting_model),
-                           model_message(setting_model, message));
+        message =
+            psprintf("model \"%s\": %s", model_shown_name(model), model_message(model, message));
     ereport(ERROR, (errcode(class->sqlstate), errmsg("%s", message),
                     class->hint ? errhint("%s", class->hint) : 0));
 }

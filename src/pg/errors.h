@@ -19,4 +19,7 @@ int error_sqlstate(OcrCode code);
 /* Raise it. A pending cancel or termination takes precedence for OCR_INTERRUPTED. */
 _Noreturn void error_raise(const OcrError *err);
 
+/* The same when it is not the current model that is in work, but this one. */
+_Noreturn void error_raise_of_model(const char *model, const OcrError *err);
+
 #endif

@@ -13,7 +13,10 @@ SELECT * FROM no_plan();
 SELECT ok(has_function_privilege('ordinary', p.oid, 'EXECUTE'), 'anyone may call ' || p.proname)
   FROM pg_proc p
   JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-  JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'deepseek_ocr';
+  JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'deepseek_ocr'
+  WHERE p.proname <> 'ocr_quantize_model';
+SELECT function_privs_are('ocr_quantize_model', ARRAY['text', 'text', 'text'], 'ordinary', '{}'::text[],
+                          'but for the one that writes files');
 
 -- Settings that change results or protect the server belong to superusers.
 SELECT set_eq($$SELECT name FROM pg_settings WHERE name LIKE 'deepseek_ocr.%' AND context <> 'superuser'$$,

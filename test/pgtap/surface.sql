@@ -28,7 +28,8 @@ INSERT INTO expected VALUES
    'OUT context integer, OUT load_ms double precision', 'record', 'v', 'r'),
   ('ocr_models', 'OUT name text, OUT current boolean, OUT path text, OUT parameters bigint, '
    'OUT bytes bigint, OUT weight_type text, OUT context integer, OUT error text',
-   'SETOF record', 'v', 'r');
+   'SETOF record', 'v', 'r'),
+  ('ocr_quantize_model', 'source text, target text, type text DEFAULT ''q8''::text', 'bigint', 'v', 'u');
 
 CREATE TEMP VIEW actual AS
   SELECT p.oid, p.proname::text AS name, pg_get_function_arguments(p.oid) AS arguments,
@@ -45,7 +46,8 @@ SELECT is(CASE WHEN e.result = 'record' THEN 'record' ELSE a.result END, e.resul
 SELECT is(a.volatility, e.volatility, 'volatility of ' || e.name) FROM expected e JOIN actual a USING (name);
 SELECT is(a.parallel, e.parallel, 'parallel safety of ' || e.name) FROM expected e JOIN actual a USING (name);
 SELECT ok(NOT prosecdef, name || ' runs with the caller''s rights') FROM actual;
-SELECT ok(NOT proisstrict, name || ' takes NULL for the default') FROM actual WHERE name LIKE 'ocr%';
+SELECT ok(NOT proisstrict, name || ' takes NULL for the default') FROM actual
+  WHERE name LIKE 'ocr%' AND name <> 'ocr_quantize_model';
 
 SELECT isnt(obj_description(oid, 'pg_proc'), NULL::text, name || ' has a comment') FROM actual;
 SELECT isnt(obj_description('ocr_mode'::regtype, 'pg_type'), NULL::text, 'ocr_mode has a comment');

@@ -44,6 +44,38 @@ is(outcome($_), $random, 'a copy of a model is as good') for @copies;
 is($session->query_safe("SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'deepseek_ocr model'"),
 	'4', 'but only a few stay open');
 
+# ---- a smaller copy ----
+
+sub text_with
+{
+	my ($folder) = @_;
+	return $node->safe_psql('postgres',
+		"SET deepseek_ocr.model = '$folder'; SELECT ocr(image) FROM pages WHERE name = 'letter';");
+}
+
+sub fails_with
+{
+	my ($sqlstate, $query, $what) = @_;
+	my ($code, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query");
+	like($err, qr/ERROR:\s+$sqlstate:/, $what);
+}
+
+my $small = "$folders/small";
+my $bytes = $node->safe_psql('postgres', "SELECT ocr_quantize_model('default', '$small');");
+cmp_ok($bytes, '<', 34e6, 'a copy of the default model in 8 bits takes 33 MB');
+is(text_with($small), text_with('default'), 'and reads a letter as well');
+is($node->safe_psql('postgres',
+		"SET deepseek_ocr.model = '$small'; SELECT weight_type FROM ocr_models() WHERE current"),
+	'q8', 'ocr_models() tells its type');
+fails_with('OC106', "SELECT ocr_quantize_model('default', '$small', 'q4')", 'a folder is not overwritten');
+fails_with('22023', "SELECT ocr_quantize_model('default', '$small-5', 'q5')", 'there is no other type');
+fails_with('22023', "SELECT ocr_quantize_model('../default', '$small-5')", 'nor a name with a path');
+fails_with('58P01', "SELECT ocr_quantize_model('nowhere', '$small-5')", 'a missing model is named');
+fails_with('57014', "SET statement_timeout = 20; SELECT ocr_quantize_model('default', '$small-4', 'q4')",
+	'it can be cancelled');
+is(join(' ', glob "$small-*"), '', 'and leaves nothing behind');
+remove_tree($small);
+
 # ---- the folder changes under a running backend ----
 
 # Replace the first shard by one whose largest tensor of the image encoder has its halves exchanged.

@@ -122,7 +122,7 @@ static void products_are_close(void **state) {
                     run(&weights, x, rows, PRECISION_EXACT, y);
                     assert_true(error_of(&weights, x, rows, y) < 1e-6);
                     run(&weights, x, rows, PRECISION_FAST, y);
-                    assert_true(error_of(&weights, x, rows, y) < 0.01);
+                    assert_true(error_of(&weights, x, rows, y) < (rows <= 16 ? 1e-4 : 0.01));
                 }
                 free(x);
             }

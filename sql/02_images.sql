@@ -9,15 +9,15 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 
 -- Odd but readable.
-\set page `base64 -w0 test/regress/images/grey16.png`
+\set page `base64 -w0 test/images/grey16.png`
 SELECT attempt(decode(:'page', 'base64')) AS "16 bits of grey";
-\set page `base64 -w0 test/regress/images/cmyk_no_marker.jpg`
+\set page `base64 -w0 test/images/cmyk_no_marker.jpg`
 SELECT attempt(decode(:'page', 'base64')) AS "CMYK without Adobe's marker";
-\set page `base64 -w0 test/regress/images/broken_exif.jpg`
+\set page `base64 -w0 test/images/broken_exif.jpg`
 SELECT attempt(decode(:'page', 'base64')) AS "broken EXIF";
-\set page `base64 -w0 test/regress/images/exif6.jpg`
+\set page `base64 -w0 test/images/exif6.jpg`
 SELECT attempt(decode(:'page', 'base64')) AS "turned by EXIF";
-\set page `base64 -w0 test/regress/images/transparent.png`
+\set page `base64 -w0 test/images/transparent.png`
 SELECT attempt(decode(:'page', 'base64')) AS "black on transparent";
 
 -- Wrong.
@@ -36,7 +36,7 @@ SELECT attempt('\x89504e470d0a1a0a0000000d49484452000186a0000186a008020000002730
 SELECT attempt('\x89504e470d0a1a0a0000000d49484452ffffffffffffffff08020000005d94b969') AS "4294967295 x 4294967295";
 SELECT vision_token_count('\x89504e470d0a1a0a0000000d49484452000186a0000186a0080200000027309c9f');
 
-\set page `base64 -w0 test/regress/images/line.png`
+\set page `base64 -w0 test/images/line.png`
 SELECT attempt(decode(:'page', 'base64')) AS "4200 x 1";
 SELECT attempt(decode(:'page', 'base64'), 'gundam') AS "4200 x 1, tiled";
 
