@@ -5,6 +5,7 @@
 
 #include "vision/reader.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* libpng works row by row; this keeps a row, and so the wait for an interrupt, short. */
@@ -24,11 +25,11 @@ static OcrCode recognise(OcrBytes file, OcrImageFormat *format, OcrError *err) {
             return OCR_OK;
         }
     }
-    uint8_t start[4] = {0};
-    memcpy(start, file.data, file.size < sizeof start ? file.size : sizeof start);
-    return ocr_fail(err, OCR_IMAGE_FORMAT,
-                    "not a JPEG or PNG image (%zu bytes that begin with %02x %02x %02x %02x)",
-                    file.size, start[0], start[1], start[2], start[3]);
+    char start[4 * 3 + 1] = "";
+    for (size_t i = 0; i < 4 && i < file.size; i++)
+        snprintf(start + 3 * i, sizeof start - 3 * i, " %02x", file.data[i]);
+    return ocr_fail(err, OCR_IMAGE_FORMAT, "not a JPEG or PNG image (%zu bytes that begin with%s)",
+                    file.size, start);
 }
 
 OcrCode image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err) {
