@@ -31,7 +31,7 @@
 #include <time.h>
 
 #define CACHE_LINE 64
-#define SPIN_NS 20000
+#define SPIN_NS 50000
 #define SPINS_PER_LOOK 32 /* pauses between two looks at the clock */
 
 typedef struct Worker {
