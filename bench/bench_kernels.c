@@ -13,6 +13,7 @@
 #include "kernels/matmul.h"
 
 #include <stdatomic.h>
+#include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -204,6 +205,23 @@ static void print_shape(const Shape *shape, CpuLevel level, Precision precision)
            operations / best / 1e9, (double)bytes / best / 1e9);
 }
 
+/* The same products by OpenBLAS, of f32 weights and as many threads: what a library would do. */
+static void print_peer(const Shape *shape) {
+    double best = 1e9, end = now() + seconds;
+    do {
+        double start = now();
+        for (int i = 0; i < shape->jobs; i++)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, shape->rows, shape->columns,
+                        shape->depth, 1, x, shape->depth, (const float *)memory, shape->depth, 0, y,
+                        shape->columns);
+        double took = now() - start;
+        best = took < best ? took : best;
+    } while (now() < end);
+    double products = (double)shape->jobs * shape->rows * shape->depth * shape->columns;
+    printf("%-34s %-18s %9.3f ms %8.0f GFLOP/s\n", shape->name, "OpenBLAS", best * 1e3,
+           2 * products / best / 1e9);
+}
+
 /* ---- panels of attention ---- */
 
 typedef struct Panels {
@@ -298,7 +316,10 @@ int main(int argc, char **argv) {
     printf("%-34s %8.2f us\n\n", "a loop in which all threads meet",
            best_of(run_meetings, NULL) / LOOPS * 1e6);
 
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    openblas_set_num_threads(threads);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        if (shapes[i].rows > 1)
+            print_peer(&shapes[i]);
         for (CpuLevel level = CPU_PORTABLE; level <= cpu_best_level(); level++) {
             cpu_force_level(level);
             if (level <= CPU_AVX512)
@@ -306,6 +327,7 @@ int main(int argc, char **argv) {
             else if (shapes[i].type == WEIGHT_BF16)
                 print_shape(&shapes[i], level, PRECISION_FAST);
         }
+    }
     for (size_t i = 0; i < sizeof panels / sizeof *panels; i++)
         for (CpuLevel level = CPU_PORTABLE; level <= cpu_best_level() && level <= CPU_AVX512;
              level++) {

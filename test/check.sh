@@ -62,6 +62,7 @@ server() {
 step packages install_packages build test || exit 1
 step format format
 step build build_and_install COPT=-Werror
+step programs make --no-print-directory -s -C bench
 step layers sh test/layers.sh
 step unit make -s --no-print-directory -C test unit
 step fuzz-seeds make -s --no-print-directory -C test fuzz-seeds
