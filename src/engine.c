@@ -13,6 +13,7 @@
 #include "engine.h"
 
 #include "base/arena.h"
+#include "base/numbers.h"
 #include "base/utf8.h"
 #include "decoder/decoder.h"
 #include "decoder/ngram.h"
@@ -183,10 +184,6 @@ OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const Oc
 }
 
 /* ---- sessions: memory ---- */
-
-static int max_int(int a, int b) {
-    return a > b ? a : b;
-}
 
 void ocr_limits_add(OcrLimits *limits, const OcrPlan *plan, const OcrRequest *request) {
     ViewPlan views = view_plan(plan);

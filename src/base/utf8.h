@@ -11,7 +11,7 @@ typedef struct Text {
     size_t length;
 } Text;
 
-/* Without the Unicode white space at both ends. text: valid UTF-8. */
+/* Without the Unicode white space at both ends. */
 Text text_strip(Text text);
 
 #endif

@@ -1,15 +1,12 @@
 #include "decoder/decoder.h"
 
+#include "base/numbers.h"
 #include "kernels/rows.h"
 
 #include <math.h>
 #include <string.h>
 
 #define TILE 32 /* queries of one head that share a pass over the keys */
-
-static int min_int(int a, int b) {
-    return a < b ? a : b;
-}
 
 void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, int slots, int positions,
                           Arena *arena) {

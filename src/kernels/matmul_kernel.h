@@ -5,6 +5,7 @@
 #ifndef OCR_MATMUL_KERNEL_H
 #define OCR_MATMUL_KERNEL_H
 
+#include "base/numbers.h"
 #include "kernels/matmul.h"
 #include "kernels/quant.h"
 
@@ -55,13 +56,6 @@ void matmul_finish(const Tile *tile, float *c, const float *up);
 
 /* The loops that define a job's result, summed in double. */
 void matmul_reference(const Matmul *job);
-
-static inline int min_int(int a, int b) {
-    return a < b ? a : b;
-}
-static inline int ceil_div(int a, int b) {
-    return (a + b - 1) / b;
-}
 
 static inline bool is_quantized(WeightType type) {
     return type == WEIGHT_Q8 || type == WEIGHT_Q4;

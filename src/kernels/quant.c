@@ -1,10 +1,8 @@
 #include "kernels/quant.h"
 
-#include <math.h>
+#include "base/numbers.h"
 
-static int min_int(int a, int b) {
-    return a < b ? a : b;
-}
+#include <math.h>
 
 /* x / scale to the nearest integer in low..high. */
 static int nearest(float x, float scale, int low, int high) {

@@ -1,5 +1,6 @@
 #include "vision/attention.h"
 
+#include "base/numbers.h"
 #include "kernels/rows.h"
 
 #include <math.h>
@@ -10,10 +11,6 @@ typedef struct Field {
     Panel q, k, v, out; /* [positions][dim] of one head */
     int height, width;
 } Field;
-
-static int min_int(int a, int b) {
-    return a < b ? a : b;
-}
 
 static Panel rows_of(Panel panel, int first, int rows) {
     panel.data += (size_t)first * (size_t)panel.stride;

@@ -1,5 +1,6 @@
 #include "vision/clip.h"
 
+#include "base/numbers.h"
 #include "kernels/rows.h"
 #include "vision/attention.h"
 #include "vision/positions.h"
@@ -7,10 +8,6 @@
 #include <string.h>
 
 #define EPSILON 1e-5f /* of every norm in this tower */
-
-static size_t max_size(size_t a, size_t b) {
-    return a > b ? a : b;
-}
 
 void clip_layout(Clip *clip, const ClipConfig *config, int max_side, Arena *arena) {
     size_t rows = 1 + (size_t)max_side * (size_t)max_side, width = (size_t)config->width;

@@ -3,6 +3,7 @@
  */
 #include "vision/image.h"
 
+#include "base/numbers.h"
 #include "vision/reader.h"
 
 #include <stdio.h>
@@ -84,10 +85,6 @@ static const struct {
 
 /* Pixels move in squares of this side, so that both pictures stay in the cache. */
 #define SQUARE 64
-
-static inline int min_int(int a, int b) {
-    return a < b ? a : b;
-}
 
 /* stored: [stored_height][stored_width][3], upright: [height][width][3] */
 static OcrCode turn_upright(const OcrImageInfo *info, const uint8_t *stored,

@@ -13,6 +13,7 @@
  */
 #include "vision/resize.h"
 
+#include "base/numbers.h"
 #include "base/arena.h"
 
 #include <math.h>
@@ -26,13 +27,6 @@
 
 #define BAND_ROWS 256 /* input rows that one band adds, about */
 #define BAND_LEAST 4  /* output rows of a band at least: as many as an input row can reach */
-
-static inline int min_int(int a, int b) {
-    return a < b ? a : b;
-}
-static inline int max_int(int a, int b) {
-    return a > b ? a : b;
-}
 
 /* ---- weights ---- */
 

@@ -1,5 +1,6 @@
 #include "vision/sam.h"
 
+#include "base/numbers.h"
 #include "kernels/rows.h"
 #include "vision/attention.h"
 #include "vision/positions.h"
@@ -11,13 +12,6 @@
 #define NORM_ROWS 64    /* rows a task */
 #define PATCH 16        /* pixels */
 #define PATCH_FLOATS (3 * PATCH * PATCH)
-
-static size_t max_size(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-static int min_int(int a, int b) {
-    return a < b ? a : b;
-}
 
 /* A feature map on its way through neck and compressor, in floats. */
 static size_t map_floats(const SamConfig *config, int side) {
