@@ -221,6 +221,11 @@ static void bind_mlp(Binder *binder, int hidden, int width, Mlp *mlp) {
     mlp->gate = matrix(binder, "gate_proj.weight", width, hidden);
     mlp->up = matrix(binder, "up_proj.weight", width, hidden);
     mlp->down = matrix(binder, "down_proj.weight", hidden, width);
+    /* One product takes both (Matmul.up), by one kernel. */
+    if (!binder->code && mlp->gate.type != mlp->up.type)
+        binder->code = ocr_fail(binder->err, OCR_MODEL_TENSOR,
+                                "tensors %sgate_proj.weight and %sup_proj.weight differ in type",
+                                binder->prefix, binder->prefix);
 }
 
 static void bind_decoder_layer(Binder *binder, const DecoderConfig *config, int i,

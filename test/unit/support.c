@@ -34,6 +34,11 @@ void free_bytes(OcrBytes bytes) {
     free((void *)bytes.data);
 }
 
+void *keep_block(void *owner, size_t bytes) {
+    void **block = owner;
+    return *block = malloc(bytes);
+}
+
 const char *golden_path(const char *name) {
     static char path[4096];
     snprintf(path, sizeof path, "%s/%s", GOLDENS, name);

@@ -25,6 +25,9 @@ void assert_fails(OcrCode code, const OcrError *err, OcrCode expected, const cha
 OcrBytes read_file(const char *path);
 void free_bytes(OcrBytes bytes);
 
+/* For OcrAllocator and model_open: malloc, with the block left in *owner, a void *, to be freed. */
+void *keep_block(void *owner, size_t bytes);
+
 /* The path of a file of test/goldens, in a static buffer. */
 const char *golden_path(const char *name);
 /* A parsed file of test/goldens; the caller calls json_decref. */

@@ -73,11 +73,6 @@ static int remove_folder(void **state) {
     return system(command);
 }
 
-static void *allocate(void *owner, size_t bytes) {
-    void **block = owner;
-    return *block = malloc(bytes);
-}
-
 static void *refuse(void *owner, size_t bytes) {
     (void)owner, (void)bytes;
     return NULL;
@@ -87,7 +82,7 @@ static void assert_opens(void) {
     OcrError err;
     OcrModel *model;
     void *block = NULL;
-    assert_ok(model_open(folder, allocate, &block, &model, &err), &err);
+    assert_ok(model_open(folder, keep_block, &block, &model, &err), &err);
     model_close(model);
     free(block);
 }
@@ -96,7 +91,7 @@ static void assert_refused(OcrCode code, const char *part) {
     OcrError err;
     OcrModel *model;
     void *block = NULL;
-    assert_fails(model_open(folder, allocate, &block, &model, &err), &err, code, part);
+    assert_fails(model_open(folder, keep_block, &block, &model, &err), &err, code, part);
     free(block);
 }
 
@@ -109,7 +104,7 @@ static void opens_as_published(void **state) {
     OcrModel *model;
     void *block;
     assert_fails(model_open(folder, refuse, NULL, &model, &err), &err, OCR_OUT_OF_MEMORY, "tables");
-    assert_ok(model_open(folder, allocate, &block, &model, &err), &err);
+    assert_ok(model_open(folder, keep_block, &block, &model, &err), &err);
     assert_int_equal(model->map_count, 2);
     assert_int_equal(model->config.decoder.hidden, 96);
     assert_int_equal(model->weights.layers[1].experts[7].down.rows, 96);
@@ -378,7 +373,7 @@ static void damaged_headers_never_crash(void **state) {
         OcrError err;
         OcrModel *model;
         void *block = NULL;
-        if (model_open(folder, allocate, &block, &model, &err) == OCR_OK)
+        if (model_open(folder, keep_block, &block, &model, &err) == OCR_OK)
             model_close(model);
         else
             assert_true(err.message[0] != '\0');
@@ -408,6 +403,39 @@ static void values_that_are_not_finite_are_found(void **state) {
     json_decref(tensors);
     free(copy);
     free_bytes(whole);
+}
+
+/* Replace a tensor's type by another of the same width. */
+static void retype(const char *name, const char *type) {
+    OcrBytes whole = read_file(NANO "/" SHARD);
+    uint64_t length = 0;
+    for (int i = 0; i < 8; i++)
+        length |= (uint64_t)whole.data[i] << (8 * i);
+    json_t *header = json_loadb((const char *)whole.data + 8, length, 0, NULL);
+    json_t *tensor = json_object_get(header, name);
+    assert_non_null(tensor);
+    json_object_set_new(tensor, "dtype", json_string(type));
+    char *text = json_dumps(header, JSON_COMPACT);
+    /* A shorter type makes room; blanks fill the header up to its old length. */
+    uint8_t *copy = malloc(whole.size);
+    assert_true(strlen(text) <= length);
+    memcpy(copy, whole.data, whole.size);
+    memset(copy + 8, ' ', length);
+    memcpy(copy + 8, text, strlen(text));
+    write_bytes(SHARD, copy, whole.size);
+    free(copy);
+    free(text);
+    json_decref(header);
+    free_bytes(whole);
+}
+
+/* Gate and up go through one kernel, so they must be of one type. */
+static void gate_and_up_are_alike(void **state) {
+    (void)state;
+    retype("model.layers.0.mlp.up_proj.weight", "F16");
+    assert_refused(OCR_MODEL_TENSOR, "model.layers.0.mlp.up_proj.weight differ in type");
+    retype("model.layers.0.mlp.down_proj.weight", "F16");
+    assert_opens();
 }
 
 /* ---- the index ---- */
@@ -461,6 +489,7 @@ int main(void) {
         TEST(truncated_shards_are_refused),
         TEST(damaged_headers_never_crash),
         TEST(values_that_are_not_finite_are_found),
+        TEST(gate_and_up_are_alike),
         TEST(shards_stay_in_the_folder),
         TEST(index_and_shards_agree),
     };

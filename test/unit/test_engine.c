@@ -17,11 +17,6 @@
 static OcrModel *model;
 static void *tables;
 
-static void *allocate(void *owner, size_t bytes) {
-    void **block = owner;
-    return *block = malloc(bytes);
-}
-
 /* A session with its pool and memory, and what its pages are made of. */
 typedef struct Run {
     OcrPool *pool;
@@ -372,7 +367,7 @@ static void numbers_that_are_not_finite_are_reported(void **state) {
 static int open_model(void **state) {
     OcrError err;
     (void)state;
-    return ocr_model_open(CHECKPOINTS "/nano1", (OcrAllocator){allocate, &tables}, &model, &err);
+    return ocr_model_open(CHECKPOINTS "/nano1", (OcrAllocator){keep_block, &tables}, &model, &err);
 }
 
 static int close_model(void **state) {

@@ -18,11 +18,6 @@
 
 static OcrPool *pool;
 
-static void *allocate(void *owner, size_t bytes) {
-    void **block = owner;
-    return *block = malloc(bytes);
-}
-
 typedef struct Page {
     json_t *golden;
     int view, tiles; /* the view that is being encoded, and how many tiles there are */
@@ -178,7 +173,7 @@ static void check_case(const char *folder, const char *name) {
     OcrError err;
     OcrModel *model;
     void *tables = NULL, *block;
-    assert_ok(ocr_model_open(folder, (OcrAllocator){allocate, &tables}, &model, &err), &err);
+    assert_ok(ocr_model_open(folder, (OcrAllocator){keep_block, &tables}, &model, &err), &err);
     Page page = {.golden = golden};
     OcrSession *session = run_page(model, golden, &page, &block);
 

@@ -65,11 +65,6 @@ static void quantize(const char *source, OcrQuantType type) {
     assert_false(exists(".partial"));
 }
 
-static void *allocate(void *owner, size_t bytes) {
-    void **block = owner;
-    return *block = malloc(bytes);
-}
-
 /* ---- how close it is ---- */
 
 typedef struct Closeness {
@@ -148,7 +143,8 @@ static Closeness measure(const char *model_folder, const char *name, double clea
     OcrRequest request = {.prompt = json_string_value(json_object_get(golden, "prompt")),
                           .max_tokens = (int)json_array_size(json_object_get(golden, "tokens"))};
     assert_true(ocr_mode_parse(json_string_value(json_object_get(golden, "mode")), &request.mode));
-    assert_ok(ocr_model_open(model_folder, (OcrAllocator){allocate, &tables}, &model, &err), &err);
+    assert_ok(ocr_model_open(model_folder, (OcrAllocator){keep_block, &tables}, &model, &err),
+              &err);
     assert_ok(ocr_image_probe(file, INT64_MAX, &image, &err), &err);
     assert_ok(ocr_plan_page(model, &image, &request, &plan, &err), &err);
     OcrLimits limits = {.slots = 1, .threads = THREADS, .compute = OCR_COMPUTE_AUTO};
@@ -275,7 +271,7 @@ static void remains_are_taken_over(void **state) {
     OcrModel *model;
     OcrModelInfo info;
     void *tables = NULL;
-    assert_ok(ocr_model_open(target, (OcrAllocator){allocate, &tables}, &model, &err), &err);
+    assert_ok(ocr_model_open(target, (OcrAllocator){keep_block, &tables}, &model, &err), &err);
     ocr_model_info(model, &info);
     assert_string_equal(info.weight_type, "q8");
     ocr_model_close(model);
