@@ -337,3 +337,18 @@ void assert_interruptible(OcrBytes file, int least, int most) {
         assert_int_equal(calls, calls_allowed + 1);
     }
 }
+
+OcrPool *pools[2];
+
+int start_pools(void **state) {
+    (void)state;
+    OcrError err;
+    return pool_create(1, &pools[0], &err) != OCR_OK || pool_create(3, &pools[1], &err) != OCR_OK;
+}
+
+int stop_pools(void **state) {
+    (void)state;
+    pool_destroy(pools[0]);
+    pool_destroy(pools[1]);
+    return 0;
+}

@@ -8,6 +8,7 @@
 
 #include "support.h"
 
+#include "kernels/pool.h"
 #include "vision/image.h"
 
 #include <stdio.h>
@@ -80,5 +81,10 @@ void survive_bit_flips(OcrBytes file, uint64_t seed, int rounds);
  * times in a decoding that is left alone.
  */
 void assert_interruptible(OcrBytes file, int least, int most);
+
+/* Pools of one thread and of three, for tests whose results must not depend on it. */
+extern OcrPool *pools[2];
+int start_pools(void **state);
+int stop_pools(void **state);
 
 #endif

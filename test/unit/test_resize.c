@@ -54,21 +54,6 @@ static uint8_t *plain_resize(const RgbImage *image, int out_width, int out_heigh
     return out;
 }
 
-static OcrPool *pools[2]; /* of one thread and of three */
-
-static int start_pools(void **state) {
-    (void)state;
-    OcrError err;
-    return pool_create(1, &pools[0], &err) != OCR_OK || pool_create(3, &pools[1], &err) != OCR_OK;
-}
-
-static int stop_pools(void **state) {
-    (void)state;
-    pool_destroy(pools[0]);
-    pool_destroy(pools[1]);
-    return 0;
-}
-
 static ResizeTarget whole(int width, int height, uint8_t *pixels) {
     return (ResizeTarget){pixels, 1, 1, width, height, (size_t)width * 3, 0};
 }

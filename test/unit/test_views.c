@@ -5,21 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static OcrPool *pools[2]; /* of one thread and of three */
-
-static int start_pools(void **state) {
-    (void)state;
-    OcrError err;
-    return pool_create(1, &pools[0], &err) != OCR_OK || pool_create(3, &pools[1], &err) != OCR_OK;
-}
-
-static int stop_pools(void **state) {
-    (void)state;
-    pool_destroy(pools[0]);
-    pool_destroy(pools[1]);
-    return 0;
-}
-
 static ViewPlan plan_of(OcrMode mode, int width, int height) {
     ViewPlan plan;
     OcrError err;
