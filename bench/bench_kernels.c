@@ -9,118 +9,34 @@
  * GB/s the bytes of the weights, each once. Levels faster than AVX512 differ with
  * PRECISION_FAST alone.
  */
-#include "kernels/cpu.h"
 #include "kernels/matmul.h"
+#include "limits.h"
 
 #include <stdatomic.h>
 #include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 static OcrPool *pool;
 static void *scratch;
 static double seconds = 0.5;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* The best time of one call. */
 static double best_of(void (*body)(void *), void *context) {
-    double best = 1e9, end = now() + seconds;
+    double best = 1e9, end = now_s() + seconds;
     do {
-        double start = now();
+        double start = now_s();
         body(context);
-        double took = now() - start;
+        double took = now_s() - start;
         best = took < best ? took : best;
-    } while (now() < end);
+    } while (now_s() < end);
     return best;
 }
 
-/* ---- ceilings ---- */
-
-static volatile float sink[POOL_MAX_THREADS]; /* what is computed must be used */
-
-#if defined(__x86_64__)
-#define PEAK_STEPS 1000000
-#define PEAK_SUMS 12 /* enough to hide the latency of one */
-
-#define PEAK(name, target_string, Vector, operation, zero)                                         \
-    __attribute__((target(target_string), noinline)) static float name(void) {                     \
-        Vector sums[PEAK_SUMS], half = zero;                                                       \
-        for (int i = 0; i < PEAK_SUMS; i++)                                                        \
-            sums[i] = zero;                                                                        \
-        for (int step = 0; step < PEAK_STEPS; step++) {                                            \
-            _Pragma("GCC unroll 12") for (int i = 0; i < PEAK_SUMS; i++) sums[i] = operation;      \
-            __asm__ volatile("" : "+v"(half));                                                     \
-        }                                                                                          \
-        float total = 0;                                                                           \
-        for (int i = 0; i < PEAK_SUMS; i++)                                                        \
-            total += sums[i][0];                                                                   \
-        return total;                                                                              \
-    }
-
-PEAK(peak_avx2, "avx2,fma", __m256, _mm256_fmadd_ps(half, half, sums[i]), _mm256_setzero_ps())
-PEAK(peak_avx512, "avx512f", __m512, _mm512_fmadd_ps(half, half, sums[i]), _mm512_setzero_ps())
-PEAK(peak_bf16, "avx512f,avx512bf16", __m512,
-     _mm512_dpbf16_ps(sums[i], (__m512bh)half, (__m512bh)half), _mm512_setzero_ps())
-
-static void peak_task(void *context, int chunk, int thread) {
-    (void)chunk;
-    sink[thread] = (*(float (**)(void))context)();
-}
-
-static void run_peak(void *context) {
-    pool_run(pool, pool_threads(pool), peak_task, context);
-}
-
-static void print_peak(const char *name, CpuLevel level, float (*body)(void), int operations) {
-    if (cpu_best_level() < level)
-        return;
-    double took = best_of(run_peak, &body);
-    printf("%-34s %8.0f GFLOP/s\n", name,
-           (double)operations * PEAK_SUMS * PEAK_STEPS * pool_threads(pool) / took / 1e9);
-}
-
-static void print_peaks(void) {
-    print_peak("peak of AVX2 multiply-adds", CPU_AVX2, peak_avx2, 16);
-    print_peak("peak of AVX512 multiply-adds", CPU_AVX512, peak_avx512, 32);
-    print_peak("peak of AVX512_BF16 pairs", CPU_AVX512_BF16, peak_bf16, 64);
-}
-#else
-static void print_peaks(void) {}
-#endif
-
-/* ---- memory that is too large for the caches ---- */
-
-#define MEMORY_BYTES ((size_t)1 << 30)
-#define READ_CHUNK ((size_t)1 << 18)
+#define MEMORY_BYTES ((size_t)1 << 30) /* more than the caches hold */
 
 static unsigned char *memory;
-
-static void read_task(void *context, int chunk, int thread) {
-    const uint64_t *from = (const uint64_t *)(memory + (size_t)chunk * READ_CHUNK);
-    uint64_t sum[16] = {0};
-    (void)context;
-    for (size_t i = 0; i < READ_CHUNK / sizeof *from; i += 16)
-        for (size_t j = 0; j < 16; j++)
-            sum[j] += from[i + j];
-    for (size_t j = 1; j < 16; j++)
-        sum[0] ^= sum[j];
-    sink[thread] = (float)sum[0];
-}
-
-static void run_read(void *context) {
-    (void)context;
-    pool_run(pool, (int)(MEMORY_BYTES / READ_CHUNK), read_task, NULL);
-}
 
 /* ---- products ---- */
 
@@ -173,7 +89,7 @@ static void print_shape(const Shape *shape, CpuLevel level, Precision precision)
     size_t matrix = (size_t)shape->depth * (size_t)shape->columns * element;
     int matrices = shape->activation == ACTIVATION_SWIGLU ? 2 : 1;
     size_t bytes = matrix * (size_t)(shape->jobs * matrices);
-    double best = 1e9, end = now() + seconds;
+    double best = 1e9, end = now_s() + seconds;
     size_t at = 0;
     do {
         for (int i = 0; i < shape->jobs; i++) {
@@ -194,11 +110,11 @@ static void print_shape(const Shape *shape, CpuLevel level, Precision precision)
                                     .y_stride = shape->columns,
                                     .y = y + (size_t)i * (size_t)(shape->rows * shape->columns)};
         }
-        double start = now();
+        double start = now_s();
         run_work(&work);
-        double took = now() - start;
+        double took = now_s() - start;
         best = took < best ? took : best;
-    } while (now() < end);
+    } while (now_s() < end);
     double operations = 2.0 * shape->rows * (double)(bytes / element);
     printf("%-34s %-12s %-5s %9.3f ms %8.0f GFLOP/s %7.1f GB/s\n", shape->name,
            cpu_level_name(level), precision == PRECISION_FAST ? "fast" : "exact", best * 1e3,
@@ -207,16 +123,16 @@ static void print_shape(const Shape *shape, CpuLevel level, Precision precision)
 
 /* The same products by OpenBLAS, of f32 weights and as many threads: what a library would do. */
 static void print_peer(const Shape *shape) {
-    double best = 1e9, end = now() + seconds;
+    double best = 1e9, end = now_s() + seconds;
     do {
-        double start = now();
+        double start = now_s();
         for (int i = 0; i < shape->jobs; i++)
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, shape->rows, shape->columns,
                         shape->depth, 1, x, shape->depth, (const float *)memory, shape->depth, 0, y,
                         shape->columns);
-        double took = now() - start;
+        double took = now_s() - start;
         best = took < best ? took : best;
-    } while (now() < end);
+    } while (now_s() < end);
     double products = (double)shape->jobs * shape->rows * shape->depth * shape->columns;
     printf("%-34s %-18s %9.3f ms %8.0f GFLOP/s\n", shape->name, "OpenBLAS", best * 1e3,
            2 * products / best / 1e9);
@@ -310,9 +226,11 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < MEMORY_BYTES / 4 / sizeof *x; i++)
         x[i] = (float)(i % 1001) * 0.001f - 0.5f;
 
-    print_peaks();
+    for (CpuLevel level = CPU_AVX2; level <= cpu_best_level(); level++)
+        printf("multiply-adds of %-17s %8.0f GFLOP/s\n", cpu_level_name(level),
+               limit_gflops(pool, level, seconds));
     printf("%-34s %8.1f GB/s\n", "reading memory",
-           (double)MEMORY_BYTES / best_of(run_read, NULL) / 1e9);
+           limit_read_gbs(pool, memory, MEMORY_BYTES, seconds));
     printf("%-34s %8.2f us\n\n", "a loop in which all threads meet",
            best_of(run_meetings, NULL) / LOOPS * 1e6);
 

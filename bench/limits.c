@@ -1,0 +1,127 @@
+#include "limits.h"
+
+#include <stdint.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static double best_run(OcrPool *pool, int chunks, PoolTask task, void *context, double seconds) {
+    double best = 1e9, end = now_s() + seconds;
+    do {
+        double start = now_s();
+        pool_run(pool, chunks, task, context);
+        double took = now_s() - start;
+        best = took < best ? took : best;
+    } while (now_s() < end);
+    return best;
+}
+
+static volatile float sink[POOL_MAX_THREADS]; /* what is computed must be used */
+
+/* ---- multiply-adds ---- */
+
+#if defined(__x86_64__)
+#define STEPS 1000000
+#define SUMS 12 /* enough to hide the latency of one */
+
+#define PEAK(name, target_string, Vector, operation, zero)                                         \
+    __attribute__((target(target_string), noinline)) static float name(void) {                     \
+        Vector sums[SUMS], half = zero;                                                            \
+        for (int i = 0; i < SUMS; i++)                                                             \
+            sums[i] = zero;                                                                        \
+        for (int step = 0; step < STEPS; step++) {                                                 \
+            _Pragma("GCC unroll 12") for (int i = 0; i < SUMS; i++) sums[i] = operation;           \
+            __asm__ volatile("" : "+v"(half));                                                     \
+        }                                                                                          \
+        float total = 0;                                                                           \
+        for (int i = 0; i < SUMS; i++)                                                             \
+            total += sums[i][0];                                                                   \
+        return total;                                                                              \
+    }
+
+PEAK(peak_avx2, "avx2,fma", __m256, _mm256_fmadd_ps(half, half, sums[i]), _mm256_setzero_ps())
+PEAK(peak_avx512, "avx512f", __m512, _mm512_fmadd_ps(half, half, sums[i]), _mm512_setzero_ps())
+PEAK(peak_bf16, "avx512f,avx512bf16", __m512,
+     _mm512_dpbf16_ps(sums[i], (__m512bh)half, (__m512bh)half), _mm512_setzero_ps())
+
+#define AMX_SUMS 4 /* tiles of 16 x 16 sums, each the product of 16 x 32 by 32 x 16 */
+#define AMX_STEPS (STEPS / 16)
+
+/* cpu.c has asked the system for the tiles. */
+static float peak_amx(void) {
+    static const struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1,
+                .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    __asm__ volatile("ldtilecfg %0" ::"m"(config) : "memory");
+    __asm__ volatile("tilezero %%tmm6\n tilezero %%tmm7" ::);
+    for (int step = 0; step < AMX_STEPS; step++)
+        __asm__ volatile("tdpbf16ps %%tmm7, %%tmm6, %%tmm0\n"
+                         "tdpbf16ps %%tmm7, %%tmm6, %%tmm1\n"
+                         "tdpbf16ps %%tmm7, %%tmm6, %%tmm2\n"
+                         "tdpbf16ps %%tmm7, %%tmm6, %%tmm3" ::);
+    __asm__ volatile("tilerelease" ::);
+    return 0;
+}
+
+typedef struct Peak {
+    float (*body)(void);
+    double operations; /* of one call */
+} Peak;
+
+static const Peak peaks[CPU_LEVELS] = {
+    [CPU_AVX2] = {peak_avx2, 16.0 * SUMS *STEPS},
+    [CPU_AVX512] = {peak_avx512, 32.0 * SUMS *STEPS},
+    [CPU_AVX512_BF16] = {peak_bf16, 64.0 * SUMS *STEPS},
+    [CPU_AMX_BF16] = {peak_amx, 2.0 * 16 * 16 * 32 * AMX_SUMS *AMX_STEPS}};
+
+static void peak_task(void *context, int chunk, int thread) {
+    const Peak *peak = context;
+    (void)chunk;
+    sink[thread] = peak->body();
+}
+
+double limit_gflops(OcrPool *pool, CpuLevel level, double seconds) {
+    Peak peak = peaks[level];
+    int threads = pool_threads(pool);
+    if (!peak.body || cpu_best_level() < level)
+        return 0;
+    return peak.operations * threads / best_run(pool, threads, peak_task, &peak, seconds) / 1e9;
+}
+#else
+double limit_gflops(OcrPool *pool, CpuLevel level, double seconds) {
+    (void)pool, (void)level, (void)seconds;
+    return 0;
+}
+#endif
+
+/* ---- reading ---- */
+
+#define READ_CHUNK ((size_t)1 << 18)
+
+static void read_task(void *context, int chunk, int thread) {
+    const uint64_t *from = (const uint64_t *)context + (size_t)chunk * READ_CHUNK / sizeof *from;
+    uint64_t sum[16] = {0};
+    for (size_t i = 0; i < READ_CHUNK / sizeof *from; i += 16)
+        for (size_t j = 0; j < 16; j++)
+            sum[j] += from[i + j];
+    for (size_t j = 1; j < 16; j++)
+        sum[0] ^= sum[j];
+    sink[thread] = (float)sum[0];
+}
+
+double limit_read_gbs(OcrPool *pool, const void *memory, size_t bytes, double seconds) {
+    int chunks = (int)(bytes / READ_CHUNK);
+    return (double)chunks * READ_CHUNK /
+           best_run(pool, chunks, read_task, (void *)(uintptr_t)memory, seconds) / 1e9;
+}
