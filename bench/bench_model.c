@@ -311,7 +311,7 @@ static void time_stages(Request *page, double *stages) {
 
 /* Seconds of a step that advances all pages by a token. */
 static double time_decode(int pages) {
-    Request first;
+    Request first = {0};
     plan_page(0, &first);
     first.limits.slots = pages;
     first.limits.positions += 16; /* page numbers of more digits */
@@ -319,7 +319,7 @@ static double time_decode(int pages) {
     double samples[4096];
     int count = 0;
     for (int i = 0; i < pages; i++) {
-        Request page;
+        Request page = {0};
         plan_page(i, &page);
         void *scratch = allocate(NULL, ocr_start_bytes(&image, &page.plan));
         check(
