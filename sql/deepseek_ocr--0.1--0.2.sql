@@ -1,3 +1,64 @@
 \echo Use "ALTER EXTENSION deepseek_ocr UPDATE TO '0.2'" to load this file. \quit
 
 -- A new installation runs this script too, after the one of 0.1.
+
+-- Statistics. The functions below the views read memory of the backend unless
+-- the library is preloaded, so a parallel worker must not evaluate them.
+
+CREATE FUNCTION pg_stat_get_ocr(
+    OUT datid oid,
+    OUT pages bigint,
+    OUT blank_pages bigint,
+    OUT loops bigint,
+    OUT length_cuts bigint,
+    OUT errors bigint,
+    OUT vision_tokens bigint,
+    OUT text_tokens bigint,
+    OUT image_ms double precision,
+    OUT encode_ms double precision,
+    OUT prefill_ms double precision,
+    OUT decode_ms double precision,
+    OUT stats_reset timestamptz,
+    OUT shared boolean)
+  RETURNS SETOF record
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 100 ROWS 5;
+
+COMMENT ON FUNCTION pg_stat_get_ocr() IS
+  'statistics: pages read in each database';
+
+CREATE VIEW pg_stat_ocr AS
+  SELECT s.datid, d.datname, s.pages, s.blank_pages, s.loops, s.length_cuts, s.errors,
+         s.vision_tokens, s.text_tokens, s.image_ms, s.encode_ms, s.prefill_ms, s.decode_ms,
+         s.stats_reset, s.shared
+  FROM pg_stat_get_ocr() AS s LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.datid;
+
+COMMENT ON VIEW pg_stat_ocr IS
+  'statistics: pages read in each database; of this session alone unless the library is preloaded';
+
+CREATE FUNCTION pg_stat_get_ocr_errors(
+    OUT datid oid,
+    OUT sqlstate text,
+    OUT errors bigint)
+  RETURNS SETOF record
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 100 ROWS 10;
+
+COMMENT ON FUNCTION pg_stat_get_ocr_errors() IS
+  'statistics: pages that could not be read, by SQLSTATE';
+
+CREATE VIEW pg_stat_ocr_errors AS
+  SELECT s.datid, d.datname, s.sqlstate, s.errors
+  FROM pg_stat_get_ocr_errors() AS s LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.datid;
+
+COMMENT ON VIEW pg_stat_ocr_errors IS
+  'statistics: pages that could not be read, by SQLSTATE, in each database';
+
+GRANT SELECT ON pg_stat_ocr, pg_stat_ocr_errors TO PUBLIC;
+
+CREATE FUNCTION pg_stat_ocr_reset()
+  RETURNS void
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 1;
+
+COMMENT ON FUNCTION pg_stat_ocr_reset() IS
+  'set the statistics of the current database to zero';
+
+REVOKE ALL ON FUNCTION pg_stat_ocr_reset() FROM PUBLIC;

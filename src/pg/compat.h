@@ -33,6 +33,22 @@
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* 15 asks for wishes for shared memory in a hook; before, _PG_init says them at once. */
+#if PG_VERSION_NUM >= 150000
+static inline void compat_on_shmem_request(shmem_request_hook_type *previous,
+                                           void (*request)(void)) {
+    *previous = shmem_request_hook;
+    shmem_request_hook = request;
+}
+#else
+typedef void (*shmem_request_hook_type)(void);
+static inline void compat_on_shmem_request(shmem_request_hook_type *previous,
+                                           void (*request)(void)) {
+    *previous = NULL;
+    request();
+}
+#endif
+
 /* 15 brought the usual opening of a set-returning function that fills a tuplestore. */
 #if PG_VERSION_NUM < 150000
 static inline void InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags) {

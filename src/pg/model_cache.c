@@ -8,6 +8,7 @@
 #include "pg/model_cache.h"
 #include "pg/model_folder.h"
 #include "pg/settings.h"
+#include "pg/stats.h"
 
 #define OPEN_MODELS 4
 
@@ -48,8 +49,10 @@ static CachedModel *open_model(const char *path) {
     cached->context = context;
     cached->path = MemoryContextStrdup(context, path);
     cached->stamp = model_folder_stamp(path);
-    if (open_in_context(path, context, &cached->model, &err) != OCR_OK)
+    if (open_in_context(path, context, &cached->model, &err) != OCR_OK) {
+        stats_count_error(error_sqlstate(err.code));
         error_raise(&err);
+    }
     MemoryContextSetParent(context, TopMemoryContext);
     dlist_push_head(&open_models, &cached->node);
     return cached;

@@ -7,6 +7,7 @@
 #include "pg/model_cache.h"
 #include "pg/page.h"
 #include "pg/settings.h"
+#include "pg/stats.h"
 #include "pg/threads.h"
 
 static OcrCode prepare(const PageInput *input, const OcrModel *model, PagePlan *out,
@@ -89,11 +90,15 @@ OcrCode page_read(const PageInput *input, PageResult *result, OcrError *err) {
     code = start(input, model, result, err);
     if (code == OCR_OK)
         code = run(result->session, err);
+    if (code != OCR_OK && code != OCR_INTERRUPTED)
+        stats_count_error(error_sqlstate(code));
     if (page_faults_only(code, err) != OCR_OK) {
         page_free(result);
         return code;
     }
     ocr_session_page(result->session, 0, &result->page);
+    if (!input->encode_only)
+        stats_count_page(&result->page);
     ocr_model_info(model, &info);
     result->hidden = info.hidden;
     return OCR_OK;

@@ -14,9 +14,13 @@ SELECT ok(has_function_privilege('ordinary', p.oid, 'EXECUTE'), 'anyone may call
   FROM pg_proc p
   JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'deepseek_ocr'
-  WHERE p.proname <> 'ocr_quantize_model';
+  WHERE p.proname NOT IN ('ocr_quantize_model', 'pg_stat_ocr_reset');
 SELECT function_privs_are('ocr_quantize_model', ARRAY['text', 'text', 'text'], 'ordinary', '{}'::text[],
                           'but for the one that writes files');
+SELECT function_privs_are('pg_stat_ocr_reset', '{}'::name[], 'ordinary', '{}'::text[],
+                          'and the one that forgets what was counted');
+SELECT table_privs_are(view, 'ordinary', ARRAY['SELECT'], 'anyone may see ' || view)
+  FROM unnest(ARRAY['pg_stat_ocr', 'pg_stat_ocr_errors']) AS view;
 
 -- Settings that change results or protect the server belong to superusers.
 SELECT set_eq($$SELECT name FROM pg_settings WHERE name LIKE 'deepseek_ocr.%' AND context <> 'superuser'$$,

@@ -29,7 +29,14 @@ INSERT INTO expected VALUES
   ('ocr_models', 'OUT name text, OUT current boolean, OUT path text, OUT parameters bigint, '
    'OUT bytes bigint, OUT weight_type text, OUT context integer, OUT error text',
    'SETOF record', 'v', 'r'),
-  ('ocr_quantize_model', 'source text, target text, type text DEFAULT ''q8''::text', 'bigint', 'v', 'u');
+  ('ocr_quantize_model', 'source text, target text, type text DEFAULT ''q8''::text', 'bigint', 'v', 'u'),
+  ('pg_stat_get_ocr', 'OUT datid oid, OUT pages bigint, OUT blank_pages bigint, OUT loops bigint, '
+   'OUT length_cuts bigint, OUT errors bigint, OUT vision_tokens bigint, OUT text_tokens bigint, '
+   'OUT image_ms double precision, OUT encode_ms double precision, OUT prefill_ms double precision, '
+   'OUT decode_ms double precision, OUT stats_reset timestamp with time zone, OUT shared boolean',
+   'SETOF record', 'v', 'r'),
+  ('pg_stat_get_ocr_errors', 'OUT datid oid, OUT sqlstate text, OUT errors bigint', 'SETOF record', 'v', 'r'),
+  ('pg_stat_ocr_reset', '', 'void', 'v', 'r');
 
 CREATE TEMP VIEW actual AS
   SELECT p.oid, p.proname::text AS name, pg_get_function_arguments(p.oid) AS arguments,
@@ -50,6 +57,14 @@ SELECT ok(NOT proisstrict, name || ' takes NULL for the default') FROM actual
   WHERE name LIKE 'ocr%' AND name <> 'ocr_quantize_model';
 
 SELECT isnt(obj_description(oid, 'pg_proc'), NULL::text, name || ' has a comment') FROM actual;
+SELECT columns_are('reading', 'pg_stat_ocr', ARRAY['datid', 'datname', 'pages', 'blank_pages', 'loops',
+    'length_cuts', 'errors', 'vision_tokens', 'text_tokens', 'image_ms', 'encode_ms', 'prefill_ms', 'decode_ms',
+    'stats_reset', 'shared']);
+SELECT columns_are('reading', 'pg_stat_ocr_errors', ARRAY['datid', 'datname', 'sqlstate', 'errors']);
+SELECT isnt(obj_description(objid, 'pg_class'), NULL::text, objid::regclass || ' has a comment')
+  FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e' AND refclassid = 'pg_extension'::regclass
+    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'deepseek_ocr');
+
 SELECT isnt(obj_description('ocr_mode'::regtype, 'pg_type'), NULL::text, 'ocr_mode has a comment');
 SELECT isnt(obj_description(oid, 'pg_extension'), NULL::text, 'the extension has a comment')
   FROM pg_extension WHERE extname = 'deepseek_ocr';
