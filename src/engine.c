@@ -44,6 +44,7 @@ typedef struct Slot {
     OcrPlan plan;
     bool encode_only;
     NgramRule ngram;
+    Overruled overruled;
     uint8_t *views;         /* [limits.view_bytes] */
     float *rows;            /* [limits.image_slots][hidden] */
     int *ids;               /* [limits.positions] prompt, then what was generated */
@@ -351,17 +352,48 @@ static void finish(Slot *slot, OcrFinish why) {
     slot->state = SLOT_FINISHED;
 }
 
+static int largest(const float *values, int count) {
+    int best = 0;
+    for (int i = 1; i < count; i++)
+        if (values[i] > values[best])
+            best = i;
+    return best;
+}
+
+/* Give up on the ids from `count` on. */
+static void cut_loop(Slot *slot, int count) {
+    slot->count = max_int(count, slot->plan.prompt_positions);
+    slot->tokens = slot->count - slot->plan.prompt_positions;
+    finish(slot, OCR_FINISH_LOOP);
+}
+
+/* Does the text repeat itself? Then it ends behind the first time. */
+static bool end_loop(Slot *slot, bool overruled) {
+    const int *generated = slot->ids + slot->plan.prompt_positions;
+    int period = loop_period(generated, slot->tokens), tokens = slot->tokens;
+    int first = overruled ? loop_overruled(&slot->overruled, &slot->ngram, slot->count - 1) : 0;
+    if (period > 0) {
+        while (tokens > period && generated[tokens - 1] == generated[tokens - 1 - period])
+            tokens--;
+        cut_loop(slot, slot->plan.prompt_positions + tokens);
+    } else if (first > 0) {
+        cut_loop(slot, first);
+    }
+    return period > 0 || first > 0;
+}
+
 /* The greedy choice from this slot's logits (spec 4.4, 4.5), and whether it ends the page. */
 static OcrCode choose(OcrSession *session, Slot *slot, float *logits, OcrError *err) {
-    int vocabulary = session->model->config.decoder.vocabulary, best = 0;
+    int vocabulary = session->model->config.decoder.vocabulary;
+    int best = largest(logits, vocabulary);
     float total = log_sum_exp(logits, vocabulary);
     if (!isfinite(total))
         return ocr_fail(err, OCR_MODEL_NOT_FINITE,
                         "the decoder produced a value that is not finite: the weights are damaged");
     ngram_ban(&slot->ngram, slot->ids, slot->count, logits, vocabulary);
-    for (int i = 1; i < vocabulary; i++)
-        if (logits[i] > logits[best])
-            best = i;
+    bool overruled = logits[best] == -INFINITY;
+    if (overruled)
+        best = largest(logits, vocabulary);
     slot->log_probability += (double)(logits[best] - total);
     slot->scored++;
     if (best == EOS_ID) {
@@ -370,18 +402,8 @@ static OcrCode choose(OcrSession *session, Slot *slot, float *logits, OcrError *
     }
     slot->ids[slot->count++] = best;
     slot->tokens++;
-    const int *generated = slot->ids + slot->plan.prompt_positions;
-    int period = loop_period(generated, slot->tokens);
-    if (period > 0) {
-        /* Keep the phrase once. */
-        while (slot->tokens > period &&
-               generated[slot->tokens - 1] == generated[slot->tokens - 1 - period])
-            slot->tokens--;
-        slot->count = slot->plan.prompt_positions + slot->tokens;
-        finish(slot, OCR_FINISH_LOOP);
-    } else if (slot->tokens == slot->plan.max_tokens) {
+    if (!end_loop(slot, overruled) && slot->tokens == slot->plan.max_tokens)
         finish(slot, OCR_FINISH_LENGTH);
-    }
     return OCR_OK;
 }
 

@@ -44,10 +44,10 @@ int ngram_ban(const NgramRule *rule, const int *ids, int count, float *logits, i
  * of 16 tokens 29 times, one of 54 twelve times, a line of 120 eight times, and a
  * paragraph of 256 tokens six and a half times.
  *
- * What this does not see: a phrase that changes a little each time, and what the
- * ban above makes of a loop. While the ban is on for the whole sequence a period
- * cannot last for more than n - 1 + period ids, so with the usual n this finds
- * loops only where the ban is off, long or limited to a window.
+ * What this does not see: a phrase that changes a little each time. While the ban
+ * is on for the whole sequence a period cannot last for more than n - 1 + period
+ * ids, so with the usual n this finds loops only where the ban is off, long or
+ * limited to a window; loop_overruled() finds the others.
  */
 #define LOOP_MAX_PERIOD 256
 #define LOOP_TOKENS 384
@@ -66,4 +66,21 @@ int loop_period(const int *ids, int count) {
             return period;
     }
     return 0;
+}
+
+/*
+ * The ban pushes a looping model off its phrase, and the model comes back to it:
+ * n - 1 ids later, or a few more, the ban must act again. On other pages it acts
+ * now and then, where a table repeats a row. With a short n it acts on plain prose.
+ */
+#define OVERRULED_MIN_SIZE 10
+
+int loop_overruled(Overruled *overruled, const NgramRule *rule, int count) {
+    int place = overruled->times++ % OVERRULED_PLACES;
+    int oldest = overruled->places[(place + 1) % OVERRULED_PLACES];
+    overruled->places[place] = count;
+    if (rule->size < OVERRULED_MIN_SIZE || overruled->times < OVERRULED_PLACES ||
+        count - oldest > (OVERRULED_PLACES - 1) * (rule->size + rule->size / 2))
+        return 0;
+    return oldest - (rule->size - 1);
 }

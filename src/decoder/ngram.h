@@ -26,4 +26,19 @@ int ngram_ban(const NgramRule *rule, const int *ids, int count, float *logits, i
  */
 int loop_period(const int *ids, int count);
 
+/* The latest places where the ban took the place of the model's own choice. */
+#define OVERRULED_PLACES 16
+
+typedef struct Overruled {
+    int places[OVERRULED_PLACES]; /* ring of counts of ids */
+    int times;
+} Overruled;
+
+/*
+ * Note that the ban overruled the choice of the id that follows `count` ids.
+ * Returns 0, or, if that has become a habit, how many ids were there before the
+ * first of the repetitions that were held back.
+ */
+int loop_overruled(Overruled *overruled, const NgramRule *rule, int count);
+
 #endif

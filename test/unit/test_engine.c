@@ -321,6 +321,14 @@ static void loops_end_and_are_cut(void **state) {
     assert_int_equal(page.tokens, 1);
     assert_int_equal(page.ids[0], id);
 
+    /* The ban breaks the loop again and again; the text ends where it first had to. */
+    job.request.ngram_size = 20;
+    assert_ok(start(&run, 0, &job, &err), &err);
+    finish(&run);
+    ocr_session_page(run.session, 0, &page);
+    assert_int_equal(page.finish, OCR_FINISH_LOOP);
+    assert_in_range(page.tokens, 1, 2);
+
     /* The end mark ends at once, and is no part of the text. */
     id = 1;
     assert_ok(start(&run, 0, &job, &err), &err);

@@ -177,6 +177,54 @@ static void some_equal_rows_are_no_loop(void **state) {
     check_rows(200, 10, true);
 }
 
+/* A model that says one phrase for ever, and the ban: what id comes next? */
+static int next_in_loop(const NgramRule *rule, int count, int period, bool *overruled) {
+    float logits[VOCABULARY];
+    int wanted = ids[count - 1] < period ? (ids[count - 1] + 1) % period : 0;
+    for (int id = 0; id < VOCABULARY; id++)
+        logits[id] = (float)((id + count * 7) % VOCABULARY); /* the second choice wanders */
+    logits[wanted] = 1000;
+    ngram_ban(rule, ids, count, logits, VOCABULARY);
+    *overruled = logits[wanted] == -INFINITY;
+    for (int id = 0; id < VOCABULARY; id++)
+        if (logits[id] > logits[wanted])
+            wanted = id;
+    return wanted;
+}
+
+static void loops_that_the_ban_perturbs_are_found(void **state) {
+    (void)state;
+    static const int periods[] = {1, 3, 8, 15, 30};
+    static const int sizes[] = {10, 20, 35, 96};
+    for (size_t p = 0; p < 5; p++)
+        for (size_t n = 0; n < 4; n++) {
+            NgramRule rule = {.size = sizes[n]};
+            Overruled overruled = {0};
+            int before = append_prose(0, 300, 0), count = before, first = 0;
+            while (!first && count < 3500) {
+                bool banned;
+                ids[count] = next_in_loop(&rule, count, periods[p], &banned);
+                first = banned ? loop_overruled(&overruled, &rule, count) : 0;
+                count++;
+            }
+            assert_in_range(first, before, before + 2 * periods[p] + 1);
+            assert_true(count - before > OVERRULED_PLACES - 1);
+        }
+}
+
+/* The ban acts on each of 200 equal rows, but between them there is other text. */
+static void a_ban_now_and_then_is_no_loop(void **state) {
+    (void)state;
+    NgramRule rule = {.size = 20};
+    Overruled overruled = {0};
+    for (int row = 0; row < 200; row++)
+        assert_int_equal(loop_overruled(&overruled, &rule, 1000 + 31 * row), 0);
+    Overruled often = {0};
+    NgramRule brief = {.size = 9}; /* too short to tell a loop */
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(loop_overruled(&often, &brief, 1000 + 9 * i), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens_are_equal),
@@ -185,6 +233,8 @@ int main(void) {
         cmocka_unit_test(loops_without_anything_before_are_found),
         cmocka_unit_test(prose_is_no_loop),
         cmocka_unit_test(dot_leaders_are_no_loop),
+        cmocka_unit_test(loops_that_the_ban_perturbs_are_found),
+        cmocka_unit_test(a_ban_now_and_then_is_no_loop),
         cmocka_unit_test(some_equal_rows_are_no_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
