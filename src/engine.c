@@ -536,7 +536,7 @@ void ocr_session_page(const OcrSession *session, int index, OcrPage *page) {
 }
 
 /* Copy with NUL replaced by U+FFFD; counts beyond capacity too. */
-static size_t copy_without_nul(Text text, char *out, size_t capacity) {
+static size_t copy_without_nul(OcrText text, char *out, size_t capacity) {
     static const char replacement[] = "\xEF\xBF\xBD";
     size_t used = 0;
     for (size_t i = 0; i < text.length; i++) {
@@ -559,7 +559,7 @@ OcrCode ocr_session_text(const OcrSession *session, int index, char *out, size_t
     if (!bytes)
         return ocr_fail(err, OCR_OUT_OF_MEMORY, "no memory for a text of %zu bytes", decoded);
     tokenizer_decode(tokenizer, ids, slot->tokens, bytes, decoded);
-    *length = copy_without_nul(text_strip((Text){bytes, decoded}), out, capacity);
+    *length = copy_without_nul(text_strip((OcrText){bytes, decoded}), out, capacity);
     free(bytes);
     return OCR_OK;
 }

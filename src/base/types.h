@@ -42,6 +42,31 @@ typedef struct OcrBytes {
     size_t size;
 } OcrBytes;
 
+/* A text, or a part of one; no NUL ends it. */
+typedef struct OcrText {
+    const char *bytes; /* UTF-8 */
+    size_t length;
+} OcrText;
+
+/* Of the upright picture, in pixels; y grows downwards. right and bottom lie just outside. */
+typedef struct OcrBox {
+    int left, top, right, bottom; /* 0 <= left <= right <= width, and so downwards */
+} OcrBox;
+
+/*
+ * A part of a page's text, and where it stands (spec 7). What one markup of the
+ * model announces is a block. It has a region for each of its boxes, or a single
+ * one without a box; the first of them holds the block's text. What the model
+ * writes ahead of all markup is a block too, without label and box.
+ */
+typedef struct OcrRegion {
+    int block;     /* from 1, in the order of the text */
+    OcrText label; /* "title", "table" or any other text; bytes NULL: none */
+    OcrText text;  /* stripped; bytes NULL: it stands in the block's first region */
+    bool has_box;
+    OcrBox box;
+} OcrRegion;
+
 /* How a smaller copy of a model holds its matrices. */
 typedef enum OcrQuantType { OCR_QUANT_Q8, OCR_QUANT_Q4 } OcrQuantType;
 

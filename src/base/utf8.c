@@ -12,7 +12,7 @@ static bool is_space(uint32_t c) {
            c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-Text text_strip(Text text) {
+OcrText text_strip(OcrText text) {
     while (text.length > 0) {
         int length = utf8_character(text.bytes, text.length);
         if (length < 0 || !is_space(utf8_code_point(text.bytes, length)))

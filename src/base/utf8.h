@@ -4,14 +4,9 @@
 #ifndef OCR_UTF8_H
 #define OCR_UTF8_H
 
-#include <stddef.h>
-
-typedef struct Text {
-    const char *bytes; /* UTF-8 */
-    size_t length;
-} Text;
+#include "base/types.h"
 
 /* Without the Unicode white space at both ends. */
-Text text_strip(Text text);
+OcrText text_strip(OcrText text);
 
 #endif

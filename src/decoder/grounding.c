@@ -1,6 +1,8 @@
 #include "decoder/grounding.h"
 
-#include <limits.h>
+#include "base/numbers.h"
+#include "base/utf8.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,16 +14,48 @@
 #define IMAGE_REF "<|ref|>image<|/ref|>"
 #define END_MARK "<｜end▁of▁sentence｜>"
 
-#define TEXT(literal) ((Text){(literal), sizeof(literal) - 1})
+#define TEXT(literal) ((OcrText){(literal), sizeof(literal) - 1})
 
 /* The first place of part in text, or NULL. */
-static const char *find(Text text, Text part) {
+static const char *find(OcrText text, OcrText part) {
     return memmem(text.bytes, text.length, part.bytes, part.length);
 }
 
 /* What is left of text from begin on. */
-static Text text_from(Text text, const char *begin) {
-    return (Text){begin, text.length - (size_t)(begin - text.bytes)};
+static OcrText text_from(OcrText text, const char *begin) {
+    return (OcrText){begin, text.length - (size_t)(begin - text.bytes)};
+}
+
+/* ---- regions ---- */
+
+typedef struct Regions {
+    OcrRegion *items; /* [capacity] */
+    int capacity, count;
+    int width, height; /* of the picture */
+    int block;         /* the block in work, and its label */
+    OcrText label;
+} Regions;
+
+/* Add a region to the block in work. What does not fit is counted, but not written. */
+static void append(Regions *regions, OcrRegion region) {
+    region.block = regions->block;
+    region.label = regions->label;
+    if (regions->count < regions->capacity)
+        regions->items[regions->count] = region;
+    regions->count++;
+}
+
+/* Truncated, where the division comes first (spec 7), and kept inside the picture. */
+static int to_pixels(double coordinate, int size) {
+    return (int)fmin(fmax(coordinate / 999 * size, 0), size);
+}
+
+/* model: x1, y1, x2, y2 as written */
+static void append_box(Regions *regions, const double model[4]) {
+    int x1 = to_pixels(model[0], regions->width), x2 = to_pixels(model[2], regions->width);
+    int y1 = to_pixels(model[1], regions->height), y2 = to_pixels(model[3], regions->height);
+    OcrBox box = {min_int(x1, x2), min_int(y1, y2), max_int(x1, x2), max_int(y1, y2)};
+    append(regions, (OcrRegion){.has_box = true, .box = box});
 }
 
 /* ---- a list of boxes, written as in Python ---- */
@@ -46,9 +80,8 @@ typedef enum Kind {
 
 typedef struct Literal {
     const char *at, *end;
-    int width, height; /* of the picture */
-    double number;     /* the last KIND_NUMBER */
-    Grounding *out;    /* boxes are appended when they end, and dropped if they do not belong */
+    double number; /* the last KIND_NUMBER */
+    Regions *out;  /* boxes are appended when they end, and dropped if they do not belong */
 } Literal;
 
 static bool next_is(const Literal *literal, const char *set) {
@@ -120,34 +153,6 @@ static Kind parse_number(Literal *literal) {
     return KIND_NUMBER;
 }
 
-/* The division comes first (spec 7). */
-static double to_pixels(double coordinate, int size) {
-    return coordinate / 999 * size;
-}
-
-static int truncate_pixels(double pixels) {
-    if (pixels >= INT_MAX)
-        return INT_MAX;
-    return pixels > INT_MIN ? (int)pixels : INT_MIN;
-}
-
-/* false if a coordinate is too large for arithmetic. */
-static bool append_box(Literal *literal, const double model[4]) {
-    GroundingBox box;
-    for (int i = 0; i < 4; i++) {
-        double pixels = to_pixels(model[i], i % 2 == 0 ? literal->width : literal->height);
-        if (!isfinite(pixels))
-            return false;
-        box.model[i] = model[i];
-        box.pixels[i] = truncate_pixels(pixels);
-    }
-    Grounding *out = literal->out;
-    if (out->box_count < out->box_capacity)
-        out->boxes[out->box_count] = box;
-    out->box_count++;
-    return true;
-}
-
 static Kind parse_value(Literal *literal, int depth);
 
 /* Is this the end of a sequence? Without a closer that is the end of the text. */
@@ -164,7 +169,7 @@ static bool accept_closer(Literal *literal, char closer) {
  */
 static Kind parse_sequence(Literal *literal, char closer, int depth) {
     double model[4];
-    int first_box = literal->out->box_count, count = 0, numbers = 0, boxes = 0;
+    int first_box = literal->out->count, count = 0, numbers = 0, boxes = 0;
     bool comma = true;
     Kind kind = KIND_EMPTY;
 
@@ -187,8 +192,11 @@ static Kind parse_sequence(Literal *literal, char closer, int depth) {
         return kind;
     if (boxes == count)
         return KIND_BOXES;
-    literal->out->box_count = first_box;
-    return numbers == 4 && append_box(literal, model) ? KIND_BOX : KIND_OTHER;
+    literal->out->count = first_box;
+    if (numbers < 4)
+        return KIND_OTHER;
+    append_box(literal->out, model);
+    return KIND_BOX;
 }
 
 static Kind parse_value(Literal *literal, int depth) {
@@ -202,21 +210,18 @@ static Kind parse_value(Literal *literal, int depth) {
     return parse_number(literal);
 }
 
-/* Append the boxes of a list to out; none, and false, if it is no list of boxes. */
-static bool parse_boxes(Text list, int width, int height, Grounding *out) {
-    Literal literal = {list.bytes, list.bytes + list.length, width, height, 0, out};
-    int before = out->box_count;
-    Kind kind = parse_sequence(&literal, NO_CLOSER, 0);
-    if (kind == KIND_BOXES || kind == KIND_EMPTY)
-        return true;
-    out->box_count = before;
-    return false;
+/* Append the boxes of a list; none if it is no list of boxes. */
+static void append_boxes(Regions *regions, OcrText list) {
+    Literal literal = {list.bytes, list.bytes + list.length, 0, regions};
+    int before = regions->count;
+    if (parse_sequence(&literal, NO_CLOSER, 0) != KIND_BOXES)
+        regions->count = before;
 }
 
 /* ---- markup ---- */
 
 typedef struct Markup {
-    Text whole, label, list;
+    OcrText whole, label, list;
 } Markup;
 
 /*
@@ -224,21 +229,21 @@ typedef struct Markup {
  * the shortest list. If a part is missing behind it, it is missing behind every
  * later <|ref|> too.
  */
-static bool find_markup(Text text, Markup *out) {
+static bool find_markup(OcrText text, Markup *out) {
     const char *begin = find(text, TEXT(REF));
     if (!begin)
         return false;
-    Text rest = text_from(text, begin + strlen(REF));
+    OcrText rest = text_from(text, begin + strlen(REF));
     const char *middle = find(rest, TEXT(REF_TO_DET));
     if (!middle)
         return false;
-    out->label = (Text){rest.bytes, (size_t)(middle - rest.bytes)};
+    out->label = (OcrText){rest.bytes, (size_t)(middle - rest.bytes)};
     rest = text_from(rest, middle + strlen(REF_TO_DET));
     const char *end = find(rest, TEXT(DET_END));
     if (!end)
         return false;
-    out->list = (Text){rest.bytes, (size_t)(end - rest.bytes)};
-    out->whole = (Text){begin, (size_t)(end - begin) + strlen(DET_END)};
+    out->list = (OcrText){rest.bytes, (size_t)(end - rest.bytes)};
+    out->whole = (OcrText){begin, (size_t)(end - begin) + strlen(DET_END)};
     return true;
 }
 
@@ -247,32 +252,45 @@ static const char *markup_end(const Markup *markup) {
 }
 
 /* Without the end mark and white space at the ends (spec 6.2). */
-static Text final_text(Text text) {
-    Text mark = TEXT(END_MARK);
+static OcrText final_text(OcrText text) {
+    OcrText mark = TEXT(END_MARK);
     if (text.length >= mark.length &&
         memcmp(text.bytes + text.length - mark.length, mark.bytes, mark.length) == 0)
         text.length -= mark.length;
     return text_strip(text);
 }
 
-void grounding_parse(Text text, int width, int height, Grounding *out) {
-    Markup markup;
-    out->block_count = out->box_count = 0;
-    text = final_text(text);
-    for (bool found = find_markup(text, &markup); found;) {
-        GroundingBlock block = {
-            .markup = markup.whole, .label = markup.label, .first_box = out->box_count};
-        block.located = parse_boxes(markup.list, width, height, out);
-        block.box_count = out->box_count - block.first_box;
+/* Look for the next markup in *text; what stands before it, stripped. */
+static OcrText text_before(OcrText text, bool *found, Markup *markup) {
+    *found = find_markup(text, markup);
+    if (*found)
+        text.length = (size_t)(markup->whole.bytes - text.bytes);
+    return text_strip(text);
+}
 
-        text = text_from(text, markup_end(&markup));
-        found = find_markup(text, &markup);
-        size_t until_next = found ? (size_t)(markup.whole.bytes - text.bytes) : text.length;
-        block.content = text_strip((Text){text.bytes, until_next});
-        if (out->block_count < out->block_capacity)
-            out->blocks[out->block_count] = block;
-        out->block_count++;
+int grounding_parse(OcrText text, int width, int height, OcrRegion *regions, int capacity) {
+    Regions out = {.items = regions, .capacity = capacity, .width = width, .height = height};
+    Markup markup;
+    bool found;
+    text = final_text(text);
+    OcrText content = text_before(text, &found, &markup);
+    if (content.length > 0) {
+        out.block = 1;
+        append(&out, (OcrRegion){.text = content});
     }
+    while (found) {
+        int first = out.count;
+        out.block++;
+        out.label = markup.label;
+        append_boxes(&out, markup.list);
+        if (out.count == first)
+            append(&out, (OcrRegion){0});
+        text = text_from(text, markup_end(&markup));
+        content = text_before(text, &found, &markup);
+        if (first < capacity)
+            regions[first].text = content;
+    }
+    return out.count;
 }
 
 /* ---- markdown ---- */
@@ -283,8 +301,8 @@ typedef struct Page {
 } Page;
 
 /* Replace every occurrence of old from left to right. new must not be longer. */
-static void replace_all(Page *page, Text old, Text new) {
-    Text rest = {page->bytes, page->length};
+static void replace_all(Page *page, OcrText old, OcrText new) {
+    OcrText rest = {page->bytes, page->length};
     char *out = page->bytes;
     for (const char *found; (found = find(rest, old)); rest = text_from(rest, found + old.length)) {
         size_t before = (size_t)(found - rest.bytes);
@@ -306,7 +324,7 @@ static bool is_image(const Markup *markup) {
  * replacement is shorter than what it replaces: no markup of an image has less
  * than 35 bytes.
  */
-size_t grounding_markdown(Text text, char *out) {
+size_t grounding_markdown(OcrText text, char *out) {
     Page page = {out, 0};
     Markup markup;
     text = final_text(text);
@@ -314,15 +332,15 @@ size_t grounding_markdown(Text text, char *out) {
     page.length = text.length;
 
     int images = 0;
-    for (Text rest = text; find_markup(rest, &markup);
+    for (OcrText rest = text; find_markup(rest, &markup);
          rest = text_from(rest, markup_end(&markup))) {
         char reference[32];
         if (!is_image(&markup))
             continue;
         int length = snprintf(reference, sizeof reference, "![](images/%d.jpg)\n", images++);
-        replace_all(&page, markup.whole, (Text){reference, (size_t)length});
+        replace_all(&page, markup.whole, (OcrText){reference, (size_t)length});
     }
-    for (Text rest = text; find_markup(rest, &markup);
+    for (OcrText rest = text; find_markup(rest, &markup);
          rest = text_from(rest, markup_end(&markup))) {
         if (is_image(&markup))
             continue;

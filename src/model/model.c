@@ -100,7 +100,7 @@ void model_close(OcrModel *model) {
 }
 
 /* Append what fits of count ids behind *used of capacity. */
-static OcrCode append_text(const OcrModel *model, Text text, int *ids, int capacity, int *used,
+static OcrCode append_text(const OcrModel *model, OcrText text, int *ids, int capacity, int *used,
                            OcrError *err) {
     int count, room = capacity > *used ? capacity - *used : 0;
     OcrCode code = tokenizer_encode(model->tokenizer, text.bytes, text.length,
@@ -120,15 +120,15 @@ static void append_ids(int id, int times, int *ids, int capacity, int *used) {
 
 OcrCode model_prompt(const OcrModel *model, const char *prompt, int image_slots, int *ids,
                      int capacity, int *count, OcrError *err) {
-    Text before = {prompt, 0}, after = text_strip((Text){prompt, strlen(prompt)});
+    OcrText before = {prompt, 0}, after = text_strip((OcrText){prompt, strlen(prompt)});
     const char *mark = memmem(after.bytes, after.length, IMAGE_MARK, strlen(IMAGE_MARK));
     OcrCode code;
     *count = 0;
     append_ids(BOS_ID, 1, ids, capacity, count);
     if (mark) {
         const char *rest = mark + strlen(IMAGE_MARK);
-        before = (Text){after.bytes, (size_t)(mark - after.bytes)};
-        after = (Text){rest, after.length - (size_t)(rest - after.bytes)};
+        before = (OcrText){after.bytes, (size_t)(mark - after.bytes)};
+        after = (OcrText){rest, after.length - (size_t)(rest - after.bytes)};
         if (memmem(after.bytes, after.length, IMAGE_MARK, strlen(IMAGE_MARK)))
             return ocr_fail(err, OCR_PROMPT, "the prompt contains " IMAGE_MARK " more than once");
     }
@@ -139,8 +139,8 @@ OcrCode model_prompt(const OcrModel *model, const char *prompt, int image_slots,
     if (!mark) {
         /* Encoded apart: the text is stripped, so no piece can begin with this newline and go on.
          */
-        code =
-            append_text(model, (Text){"\n", after.length > 0 ? 1 : 0}, ids, capacity, count, err);
+        code = append_text(model, (OcrText){"\n", after.length > 0 ? 1 : 0}, ids, capacity, count,
+                           err);
         if (code)
             return code;
     }

@@ -1,8 +1,11 @@
-/* A page of text is the input: blocks lie inside it, and markdown is no longer than it. */
+/* A page of text is the input: regions lie inside it, and markdown is no longer than it. */
 #include "decoder/grounding.h"
 
 #include <stdint.h>
 #include <stdlib.h>
+
+#define WIDTH 640
+#define HEIGHT 480
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -11,36 +14,40 @@ static void require(bool condition) {
         abort();
 }
 
-static void require_inside(Text part, Text text) {
+static void require_inside(OcrText part, OcrText text) {
     require(part.bytes >= text.bytes && part.bytes <= text.bytes + text.length);
     require(part.length <= (size_t)(text.bytes + text.length - part.bytes));
 }
 
+static void check_region(const OcrRegion *region, const OcrRegion *before, OcrText text) {
+    bool first = !before || before->block != region->block;
+    require(region->block == (before ? before->block : 0) + first);
+    require(first == (region->text.bytes != NULL));
+    if (first)
+        require_inside(region->text, text);
+    if (region->label.bytes)
+        require_inside(region->label, text);
+    else
+        require(region->block == 1 && !region->has_box && region->text.length > 0);
+    if (region->has_box) {
+        require(0 <= region->box.left && region->box.left <= region->box.right);
+        require(0 <= region->box.top && region->box.top <= region->box.bottom);
+        require(region->box.right <= WIDTH && region->box.bottom <= HEIGHT);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    Text text = {(const char *)data, size};
-    Grounding grounding = {0};
-    grounding_parse(text, 640, 480, &grounding);
-    grounding.block_capacity = grounding.block_count;
-    grounding.box_capacity = grounding.box_count;
-    grounding.blocks = malloc(((size_t)grounding.block_count + 1) * sizeof *grounding.blocks);
-    grounding.boxes = malloc(((size_t)grounding.box_count + 1) * sizeof *grounding.boxes);
+    OcrText text = {(const char *)data, size};
+    int count = grounding_parse(text, WIDTH, HEIGHT, NULL, 0);
+    OcrRegion *regions = malloc(((size_t)count + 1) * sizeof *regions);
     char *out = malloc(size + 1);
-    if (grounding.blocks && grounding.boxes && out) {
-        grounding_parse(text, 640, 480, &grounding);
-        require(grounding.block_count == grounding.block_capacity);
-        require(grounding.box_count == grounding.box_capacity);
-        for (int i = 0; i < grounding.block_count; i++) {
-            const GroundingBlock *block = &grounding.blocks[i];
-            require_inside(block->markup, text);
-            require_inside(block->label, block->markup);
-            require_inside(block->content, text);
-            require(block->first_box + block->box_count <= grounding.box_count);
-            require(block->located || block->box_count == 0);
-        }
+    if (regions && out) {
+        require(grounding_parse(text, WIDTH, HEIGHT, regions, count) == count);
+        for (int i = 0; i < count; i++)
+            check_region(&regions[i], i > 0 ? &regions[i - 1] : NULL, text);
         require(grounding_markdown(text, out) <= size);
     }
-    free(grounding.blocks);
-    free(grounding.boxes);
+    free(regions);
     free(out);
     return 0;
 }
