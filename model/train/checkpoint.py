@@ -1,29 +1,47 @@
 """Weights alone, as bf16: all that a later stage needs. The file is split so that each part stays small, and packed:
 the bytes with sign and exponent compress to less than half."""
-import glob, json, os, zlib
+import glob, json, os, threading, zlib
 import numpy as np
 import torch
 
 PART = 15 * 2 ** 20
 
 
+def fetch(modules):
+    """-> [(name, bf16 tensor on the CPU), ...]"""
+    return [(f"{group}/{name}", t.detach().to(torch.bfloat16).contiguous().cpu()) for group, module in modules.items() for name, t in module.state_dict().items()]
+
+
 def save(prefix, **modules):
     """Writes prefix.00, prefix.01, ..."""
+    write(prefix, fetch(modules))
+
+
+def save_beside(prefix, **modules):
+    """The same while training goes on; -> the thread that writes"""
+    thread = threading.Thread(target=write, args=(prefix, fetch(modules)))
+    thread.start()
+    return thread
+
+
+def write(prefix, tensors):
     head, high, low = {}, [], []
-    for group, module in modules.items():
-        for name, t in module.state_dict().items():
-            raw = t.detach().to(torch.bfloat16).contiguous().cpu().view(torch.int16).numpy().view(np.uint8).reshape(-1, 2)
-            head[f"{group}/{name}"] = list(t.shape)
-            high.append(raw[:, 1])
-            low.append(raw[:, 0])
+    for name, t in tensors:
+        raw = t.view(torch.int16).numpy().view(np.uint8).reshape(-1, 2)
+        head[name] = list(t.shape)
+        high.append(raw[:, 1])
+        low.append(raw[:, 0])
     head = json.dumps(head).encode()
     high = zlib.compress(np.concatenate(high).tobytes(), 6)
     data = b"".join(len(x).to_bytes(8, "little") for x in (head, high)) + head + high + np.concatenate(low).tobytes()
+    names = [f"{prefix}.{k:02d}" for k in range(-(-len(data) // PART))]
+    for k, name in enumerate(names):
+        with open(name + ".new", "wb") as f:
+            f.write(data[k * PART:(k + 1) * PART])
     for old in glob.glob(prefix + ".[0-9][0-9]"):
         os.remove(old)
-    for k in range(0, len(data), PART):
-        with open(f"{prefix}.{k // PART:02d}", "wb") as f:
-            f.write(data[k:k + PART])
+    for name in names:
+        os.rename(name + ".new", name)
 
 
 def load(prefix):

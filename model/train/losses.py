@@ -1,11 +1,11 @@
-"""The losses: next token, and two that exist in training only, since the renderer knows where every character stands."""
+"""The losses: next token, and three that exist in training only, since the renderer knows where every character stands."""
 import torch
 import torch.nn.functional as F
 from model import rope_tables
 from render import MODES, global_box
 from tokenizer import EOS, PAD
 
-LOOKS = 320            # tokens of a page whose attention is taught
+LOOKS = 320            # tokens of a page whose attention and place are taught
 
 
 class Objective:
@@ -54,7 +54,7 @@ class Objective:
             picture = model.picture(g, fine, batch["grid"])
             x = model.sequence(picture, inputs)
             start = picture.shape[1] + 1
-            h, load, taught = model.decode(x, *self.rope(x.shape[1]))
+            h, load, taught, state = model.decode(x, *self.rope(x.shape[1]))
             logits = model.lm_head(h[:, start:]).float()
         ce = F.cross_entropy(logits.flatten(0, 1), answers.flatten(), ignore_index=PAD)
         with torch.no_grad():
@@ -66,9 +66,9 @@ class Objective:
             loss = loss + slots * l
             log.update(slot=hits[0], neck=hits[1])
         if guide:
-            l = self.guide_loss(batch, at, asked, taught, start)
-            loss = loss + guide * l
-            log.update(look=l.detach())
+            look, place = self.guide_loss(batch, at, asked, taught, state, start)
+            loss = loss + guide * (look + .5 * place)
+            log.update(look=look.detach(), place=place.detach())
         return loss, log
 
     def slot_loss(self, batch, points, features, neck):
@@ -94,8 +94,8 @@ class Objective:
             l2, a2 = self.teachers.neck(neck.permute(0, 2, 3, 1).flatten(0, 2), view_side // 16, 16, *flat)
         return l1 + l2, (a1, a2)
 
-    def guide_loss(self, batch, at, asked, taught, start):
-        """Cross entropy of the taught heads' attention with the cell that holds the token"""
+    def guide_loss(self, batch, at, asked, taught, state, start):
+        """-> cross entropy of the taught heads' attention with the cell that holds the next token, and of its place told from the state"""
         dev, count = self.device, len(at)
         side, tile, _ = MODES[batch["mode"]]
         with torch.no_grad():
@@ -107,11 +107,16 @@ class Objective:
             across, down = (10 * c, 10 * r) if tile else (side // 64, side // 64)
             col, row = ((p[..., k] / 64).long().clamp(0, n - 1) for k, n in ((0, across), (1, down)))
             cell = 1 + row * (across + 1) + col
+            share = weight / weight.sum().clamp(min=1)
+            where = target / batch["sizes"][:, None]
         total = 0
         for q, k in taught:
             q = q.gather(1, (pick + start)[..., None].expand(-1, -1, q.shape[-1]))
             a = (q @ k.transpose(1, 2)).float() * q.shape[-1] ** -.5
             later = torch.arange(a.shape[-1], device=dev) > (pick + start)[..., None]
             a = a.masked_fill(later, float("-inf"))
-            total = total + ((a.logsumexp(-1) - a.gather(2, cell[..., None])[..., 0]) * weight).sum() / weight.sum().clamp(min=1)
-        return total / len(taught)
+            total = total + ((a.logsumexp(-1) - a.gather(2, cell[..., None])[..., 0]) * share).sum()
+        state = state.gather(1, (pick + start)[..., None].expand(-1, -1, state.shape[-1]))
+        with torch.autocast(dev, dtype=torch.bfloat16, enabled=dev == "cuda"):
+            place = (self.teachers.place(state, where) * share).sum()
+        return total / len(taught), place

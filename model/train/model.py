@@ -38,6 +38,7 @@ class Config:
     theta: float = 10000.0
     balance: float = .001            # weight of the experts' load balancing loss
     guided: tuple = (2, 4)           # decoder layers whose first head is taught where to look
+    placed: int = 3                  # decoder layer after which the state is asked for the place of the next token
 
 
 def resize_grid(p, n):
@@ -356,14 +357,16 @@ class Model(nn.Module):
         return torch.cat([first, picture, e(ids).to(picture.dtype)], 1)
 
     def decode(self, x, cos, sin):
-        """-> hidden states, balance loss, [(query, key) of the taught heads]"""
-        load, taught = 0.0, []
+        """-> hidden states, balance loss, [(query, key) of the taught heads], states after the layer `placed`"""
+        load, taught, state = 0.0, [], None
         for i, layer in enumerate(self.model.layers):
             x, a, q, k = layer(x, cos, sin)
             load = load + a
             if i in self.c.guided:
                 taught.append((q, k))
-        return self.model.norm(x), load, taught
+            if i == self.c.placed:
+                state = x
+        return self.model.norm(x), load, taught, state
 
 
 class SlotHead(nn.Module):
@@ -385,7 +388,25 @@ class SlotHead(nn.Module):
         return F.cross_entropy(logits, answer, ignore_index=-100), hit.detach()
 
 
+class PlaceHead(nn.Module):
+    """Training only. Where on the page stands what comes next? Across and down, in BINS steps of the page's side."""
+    BINS = 256
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.out = RmsNorm(width), nn.Linear(width, 2 * self.BINS)
+
+    def forward(self, state, target):
+        """state [..][width], target [..][2] in 0..1 -> loss [..]; a place between the middles of two bins counts for both"""
+        logp = self.out(self.norm(state)).float().unflatten(-1, (2, self.BINS)).log_softmax(-1)
+        u = (target * self.BINS - .5).clamp(0, self.BINS - 1.001)
+        low = u.long()[..., None]
+        part = u[..., None] - low
+        return -((1 - part) * logp.gather(-1, low) + part * logp.gather(-1, low + 1)).mean((-1, -2))
+
+
 class Teachers(nn.Module):
     def __init__(self, c, classes):
         super().__init__()
         self.token, self.neck = SlotHead(c.hidden, 4, 16, classes), SlotHead(c.neck, 1, 4, classes)
+        self.place = PlaceHead(c.hidden)

@@ -432,7 +432,7 @@ class PageMaker:
             if r.random() < .4:
                 y += r.uniform(0, .25) * (bottom - y)
         kinds = self.KINDS[kind]
-        columns = 2 if kind in ("prose", "mixed") and (x1 - x0) / em > 34 and r.random() < .4 else 1
+        columns = 2 if kind in ("prose", "mixed") and (x1 - x0) / em > 32 and r.random() < .5 else 1
         if kind == "form" and r.random() < .3:
             y = self.letterhead(x0, x1, y, bottom, face, size)
         if columns == 2:

@@ -1,5 +1,5 @@
 """Endless batches of pages, made by worker processes."""
-import random
+import os, random
 from dataclasses import dataclass
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from tokenizer import EOS, PAD, PROMPT_LAYOUT, PROMPT_TEXT, Tokenizer
 # grids of gundam and how often they come up
 GRIDS = {(2, 3): 60, (3, 2): 8, (2, 2): 6, (3, 3): 5, (1, 2): 5, (2, 1): 5, (1, 3): 2, (3, 1): 3, (4, 1): 2, (2, 4): 2, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1}
 # mode -> least print in pixels of the view, most characters, most tokens
-SHAPE = {"tiny": (13, 520, 256), "small": (12, 1000, 448), "base": (9.5, 4200, 1792), "large": (10, 4200, 1792), "gundam": (10.5, 4800, 2048)}
+SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (13, 4200, 1792), "large": (13, 4200, 1792), "gundam": (13.5, 4800, 2048)}
 WORK = 125_000          # of a batch, in tokens of the decoder
 
 
@@ -65,6 +65,8 @@ class PageStream:
         k = r.random()
         if k < .15 and mode == "base":
             return 640, 640
+        if k < .4 and mode == "base":                                          # what gundam shows without tiles
+            return r.randint(240, 640), r.randint(240, 640)
         aspect = np.exp(r.uniform(-.45, .1)) if k < .6 else np.exp(r.uniform(-.5, .5)) if k < .9 else np.exp(r.uniform(-2.2, 2.2))
         long = side * (r.uniform(.45, 1.3) if r.random() < .7 else r.uniform(.9, 1.6))
         return max(24, int(long * min(1, aspect))), max(24, int(long * min(1, 1 / aspect)))
@@ -82,17 +84,17 @@ class PageStream:
             else:
                 zoom = (1024 if mode == "base" else 1280) / max(w, h)
             low = max(least + (5 - 5 * min(1, level * 2)), least) / zoom
-            low = max(low, 9.5)
+            low = max(low, 11)
             k = r.random()
             kind = "blank" if k < .025 and level > .15 else r.choices(["prose", "mixed", "tables", "form", "lines"], [4, 2, 1.2, 1.2, 2 if level < .2 else .8])[0]
-            budget = int(most_chars * fill * r.uniform(.5, 1.05)) + 20
+            budget = int(most_chars * fill * r.uniform(.7, 1.05)) + 20
             full = (w * h * .8 / (budget * .62)) ** .5                        # print at which the budget fills the page
-            em = full * r.uniform(.75, 1.15) if r.random() < .6 else np.exp(r.uniform(np.log(low), np.log(low * 2.2)))
+            em = full * r.uniform(.75, 1.15) if r.random() < .45 else np.exp(r.uniform(np.log(low), np.log(low * 2.2)))
             em = min(max(em, low), 72, h * .8)
             if em < low * .9:
                 continue
             noise = .45 if level < .1 else .25 if level < .3 else .1
-            layout = level > .3 and r.random() < (.3 if mode in ("base", "gundam") else .1)
+            layout = level > .3 and r.random() < (.28 if mode in ("base", "gundam") else .1)
             if layout:                                                        # little text, so that the boxes count
                 budget = min(budget, r.randint(200, 1800))
                 kind = "mixed" if kind == "lines" else kind
@@ -105,7 +107,7 @@ class PageStream:
         """-> Sample; fill 0..1 of the most characters of the mode, None: any"""
         r = self.r
         while True:
-            full = (r.uniform(.05, .35) if r.random() < .35 else r.uniform(.2, 1)) * min(1, .35 + level) if fill is None else fill
+            full = (r.uniform(.05, .35) if r.random() < .25 else r.uniform(.3, 1)) * min(1, .35 + level) if fill is None else fill
             page, line = self.page(mode, grid, level, full)
             prompt = self.prompts[page.layout]
             t, starts = self.tokenizer.encode(line.text)
@@ -176,6 +178,7 @@ class Stream(torch.utils.data.IterableDataset):
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
         torch.set_num_threads(1)
+        os.nice(10)                                                            # the process that feeds the device goes first
         s = PageStream(*self.args, self.seed * 1000 + (info.id if info else 0), self.scale)
         while True:
             p = self.progress.value

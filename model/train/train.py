@@ -3,9 +3,10 @@
     train.py --assets DIR --vocabulary tokenizer.json --out DIR [--resume DIR/weights] --minutes 9 --progress 0 .35 --rate 1 1
 
 --progress is the part of the whole curriculum that this stage covers, --rate the factors on the learning rates at its
-start and end. Everything that decides the recipe is in `curriculum` and `teaching` below.
+start and end. Everything that decides the recipe is in `curriculum` and `teaching` below. A number written to OUT/minutes
+while the stage runs becomes its new length.
 """
-import argparse, json, os, time
+import argparse, json, os, random, time
 from multiprocessing import Value
 import torch
 import checkpoint
@@ -33,12 +34,13 @@ def curriculum(p):
         return dict(tiny=.25, small=.4, base=.35), .3
     if p < .34:
         return dict(tiny=.1, small=.25, base=.45, gundam=.2), .5
-    return dict(tiny=.05, small=.13, base=.38, large=.03, gundam=.41), min(1, .5 + (p - .34) * 2)
+    return dict(tiny=.05, small=.09, base=.32, large=.02, gundam=.52), min(1, .5 + (p - .34) * 2)
 
 
 def teaching(p):
-    """progress -> weights of the slot heads and of the guided attention"""
-    return (1, .5) if p < .4 else (.4, .4) if p < .85 else (.15, .2)
+    """progress -> weights of the slot heads and of the guided attention, strength of the spoiling (least, most)"""
+    slots, guide = (1, .5) if p < .4 else (.4, .5) if p < .85 else (.2, .3)
+    return slots, guide, (.5, .5) if p < .05 else (.3, 1)
 
 
 class Log:
@@ -69,6 +71,14 @@ def compile_blocks(model):
         return call
     for block in model.blocks():
         block.forward = freed(torch.compile(block.forward))
+
+
+def newer(path, minutes):
+    try:
+        with open(path) as f:
+            return float(f.read())
+    except (OSError, ValueError):
+        return minutes
 
 
 def to(batch, device):
@@ -112,7 +122,8 @@ class Step:
         self.optimizers, self.params = make_optimizers(modules, lr, muon)
 
     def __call__(self, batch, progress, rate=1.0):
-        loss, log = self.objective(batch, *teaching(progress), strength=.5 if progress < .05 else 1.0)
+        slots, guide, strength = teaching(progress)
+        loss, log = self.objective(batch, slots, guide, random.uniform(*strength))
         loss.backward()
         log["norm"] = torch.nn.utils.clip_grad_norm_(self.params, 1.0).detach()
         for optimizer, base in self.optimizers:
@@ -148,6 +159,7 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     log = Log(os.path.join(args.out, "log.jsonl"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    random.seed(args.seed)
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
     tokenizer = Tokenizer(args.vocabulary)
@@ -159,7 +171,7 @@ def main():
     if args.resume:
         weights = checkpoint.load(args.resume)
         model.load_state_dict(weights["model"])
-        teachers.load_state_dict(weights["teachers"])
+        teachers.load_state_dict(weights["teachers"], strict=False)               # a head that they do not have begins anew
     if device == "cuda" and not args.eager:
         compile_blocks(model)
     renderer = Renderer(atlas, device, args.seed)
@@ -172,14 +184,17 @@ def main():
     loader = iter(torch.utils.data.DataLoader(Stream(atlas, args.assets, args.vocabulary, args.seed, progress, curriculum, args.scale), batch_size=None,
                                               num_workers=args.workers, prefetch_factor=3, pin_memory=device == "cuda"))
     start = last = saved = time.time()
-    sums, pages, waited, done = {}, 0, 0.0, 0
+    sums, pages, waited, done, saving = {}, 0, 0.0, 0, None
     a, b = args.progress
-    while done < args.steps and time.time() - start < args.minutes * 60:
-        part = (time.time() - start) / (args.minutes * 60)
+    minutes = args.minutes
+    while done < args.steps and time.time() - start < minutes * 60:
+        part = (time.time() - start) / (minutes * 60)
         progress.value = p = a + (b - a) * part
         t = time.time()
         batch = to(next(loader), device)
         waited += time.time() - t
+        if done % 64 == 0:
+            minutes = newer(os.path.join(args.out, "minutes"), minutes)
         rate = min(1, (done + 1) / WARM) * (args.rate[0] + (args.rate[1] - args.rate[0]) * part)
         values = step(batch, p, rate)
         done += 1
@@ -198,8 +213,10 @@ def main():
                 gb=round(torch.cuda.max_memory_allocated() / 2 ** 30, 1) if device == "cuda" else 0)
             sums, pages, waited, last = {}, 0, 0.0, time.time()
         if time.time() - saved > 150:
-            checkpoint.save(os.path.join(args.out, "weights"), model=model, teachers=teachers)
+            saving = checkpoint.save_beside(os.path.join(args.out, "weights"), model=model, teachers=teachers)
             saved = time.time()
+    if saving:
+        saving.join()
     checkpoint.save(os.path.join(args.out, "weights"), model=model, teachers=teachers)
     log(steps=done, minutes=round((time.time() - start) / 60, 2))
     del loader
