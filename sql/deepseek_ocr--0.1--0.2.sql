@@ -62,3 +62,22 @@ COMMENT ON FUNCTION pg_stat_ocr_reset() IS
   'set the statistics of the current database to zero';
 
 REVOKE ALL ON FUNCTION pg_stat_ocr_reset() FROM PUBLIC;
+
+-- Many pages read together. VOLATILE, for a query must neither repeat this work
+-- nor do it while it is planned; and the last bits of quantized arithmetic may
+-- depend on a page's company.
+
+CREATE FUNCTION ocr_batch(images bytea[], mode ocr_mode DEFAULT 'auto', prompt text DEFAULT NULL)
+  RETURNS text[]
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 10000000;
+
+COMMENT ON FUNCTION ocr_batch(bytea[], ocr_mode, text) IS
+  'the texts of many images, which are read together; NULL and a warning for one that cannot be read';
+
+-- What the query's text may call is unknown, hence PARALLEL UNSAFE.
+CREATE FUNCTION ocr_query(query text, mode ocr_mode DEFAULT 'auto', prompt text DEFAULT NULL)
+  RETURNS TABLE (key text, text text, error text, sqlstate text)
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 1000000000 ROWS 1000;
+
+COMMENT ON FUNCTION ocr_query(text, ocr_mode, text) IS
+  'the texts of the images that a query returns in its second column, beside the keys in its first; images are read together';

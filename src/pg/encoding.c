@@ -30,6 +30,11 @@ bool utf8_fits_server(const char *utf8, size_t length) {
     return OidIsValid(conversion) && compat_convertible(conversion, utf8, length);
 }
 
+const char *message_untranslatable(void) {
+    return psprintf("the text has characters that are not in encoding %s",
+                    GetDatabaseEncodingName());
+}
+
 const char *message_from_utf8(const char *utf8) {
     char *message;
 

@@ -14,6 +14,9 @@ text *text_from_utf8(const char *utf8, size_t length);
 /* Would text_from_utf8 succeed? */
 bool utf8_fits_server(const char *utf8, size_t length);
 
+/* What to say where it would not. */
+const char *message_untranslatable(void);
+
 /* A message of the engine, fit for ereport in any database; never fails. */
 const char *message_from_utf8(const char *utf8);
 

@@ -11,8 +11,8 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 
+#include "pg/arguments.h"
 #include "pg/encoding.h"
 #include "pg/errors.h"
 #include "pg/page.h"
@@ -21,33 +21,11 @@
 /* As much of an image as is fetched to find its size; headers are rarely longer. */
 #define HEADER_BYTES (64 * 1024)
 
-static OcrMode mode_from_enum(Oid value) {
-    const char *label = DatumGetCString(DirectFunctionCall1(enum_out, ObjectIdGetDatum(value)));
-    OcrMode mode;
-
-    if (!ocr_mode_parse(label, &mode))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("mode \"%s\" is not known to the extension's library", label)));
-    return mode;
-}
-
-static Datum mode_to_enum(OcrMode mode, Oid type) {
-    return OidInputFunctionCall(F_ENUM_IN, unconstify(char *, ocr_mode_name(mode)), type, -1);
-}
-
-static OcrBytes bytes_of(const bytea *value) {
-    return (OcrBytes){(const uint8_t *)VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)};
-}
-
 /* All arguments but the image's bytes; false if there is no image. */
 static bool get_options(FunctionCallInfo fcinfo, PageInput *input) {
     if (PG_ARGISNULL(0))
         return false;
-    *input = (PageInput){.mode = OCR_MODE_AUTO};
-    if (!PG_ARGISNULL(1))
-        input->mode = mode_from_enum(PG_GETARG_OID(1));
-    if (PG_NARGS() > 2 && !PG_ARGISNULL(2))
-        input->prompt = utf8_from_server(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+    *input = options_from_arguments(fcinfo, 1);
     return true;
 }
 
@@ -235,9 +213,6 @@ Datum ocr_try(PG_FUNCTION_ARGS) {
     utf8 = page_text(&read, &length);
     page_free(&read);
     if (!utf8_fits_server(utf8, length))
-        return try_row(fcinfo, NULL,
-                       psprintf("the text has characters that are not in encoding %s",
-                                GetDatabaseEncodingName()),
-                       ERRCODE_UNTRANSLATABLE_CHARACTER);
+        return try_row(fcinfo, NULL, message_untranslatable(), ERRCODE_UNTRANSLATABLE_CHARACTER);
     return try_row(fcinfo, text_from_utf8(utf8, length), NULL, 0);
 }

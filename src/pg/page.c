@@ -33,26 +33,30 @@ static OcrCode check_memory(size_t session_bytes, size_t start_bytes, OcrError *
                     (session_bytes >> 20) + (start_bytes >> 20) + 1, limit >> 20);
 }
 
+OcrCode page_admit(const PageInput *input, const OcrModel *model, PagePlan *out, OcrLimits *alone,
+                   OcrError *err) {
+    OcrCode code = prepare(input, model, out, err);
+
+    if (code != OCR_OK)
+        return code;
+    *alone = (OcrLimits){.slots = 1, .threads = threads_wanted(), .compute = setting_compute};
+    ocr_limits_add(alone, &out->plan, &out->request);
+    return check_memory(ocr_session_bytes(model, alone), ocr_start_bytes(&out->image, &out->plan),
+                        err);
+}
+
 static OcrCode start(const PageInput *input, const OcrModel *model, PageResult *result,
                      OcrError *err) {
     PagePlan asked;
-    OcrLimits limits = {.slots = 1, .threads = threads_wanted(), .compute = setting_compute};
-    size_t session_bytes, start_bytes;
+    OcrLimits limits;
     void *block, *scratch;
-    OcrCode code = prepare(input, model, &asked, err);
+    OcrCode code = page_admit(input, model, &asked, &limits, err);
 
     if (code != OCR_OK)
         return code;
-    ocr_limits_add(&limits, &asked.plan, &asked.request);
-    session_bytes = ocr_session_bytes(model, &limits);
-    start_bytes = ocr_start_bytes(&asked.image, &asked.plan);
-    code = check_memory(session_bytes, start_bytes, err);
-    if (code != OCR_OK)
-        return code;
-
-    block = MemoryContextAllocHuge(result->context, session_bytes);
+    block = MemoryContextAllocHuge(result->context, ocr_session_bytes(model, &limits));
     result->session = ocr_session_create(model, &limits, threads_pool(limits.threads), block);
-    scratch = MemoryContextAllocHuge(result->context, start_bytes);
+    scratch = MemoryContextAllocHuge(result->context, ocr_start_bytes(&asked.image, &asked.plan));
     code = ocr_session_start(result->session, 0, input->file, &asked.image, &asked.request,
                              &asked.plan, scratch, err);
     pfree(scratch);
@@ -109,23 +113,27 @@ void page_free(PageResult *result) {
 }
 
 /* Up to capacity bytes of the text; returns how many it has. */
-static size_t copy_text(const PageResult *result, char *out, size_t capacity) {
+static size_t copy_text(const OcrSession *session, int slot, char *out, size_t capacity) {
     OcrError err;
     size_t length;
 
-    if (ocr_session_text(result->session, 0, out, capacity, &length, &err) != OCR_OK)
+    if (ocr_session_text(session, slot, out, capacity, &length, &err) != OCR_OK)
         error_raise(&err);
     return length;
 }
 
-char *page_text(const PageResult *result, size_t *length) {
+char *session_text(const OcrSession *session, int slot, size_t *length) {
     char *utf8;
 
-    *length = copy_text(result, NULL, 0);
+    *length = copy_text(session, slot, NULL, 0);
     utf8 = palloc_extended(*length + 1, MCXT_ALLOC_HUGE);
-    copy_text(result, utf8, *length);
+    copy_text(session, slot, utf8, *length);
     utf8[*length] = '\0';
     return utf8;
+}
+
+char *page_text(const PageResult *result, size_t *length) {
+    return session_text(result->session, 0, length);
 }
 
 OcrCode page_plan(const PageInput *input, PagePlan *out, OcrError *err) {

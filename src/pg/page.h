@@ -32,6 +32,7 @@ void page_free(PageResult *result);
 
 /* The text of a page that was read, in UTF-8, palloc'ed. */
 char *page_text(const PageResult *result, size_t *length);
+char *session_text(const OcrSession *session, int slot, size_t *length);
 
 /* How a page would be read. */
 typedef struct PagePlan {
@@ -42,5 +43,13 @@ typedef struct PagePlan {
 
 /* That, from the image's headers alone. Errors as page_read. */
 OcrCode page_plan(const PageInput *input, PagePlan *out, OcrError *err);
+
+/*
+ * The same with this model, for who runs a session: *alone are the limits of one with nothing
+ * but this page. OCR_IMAGE_TOO_LARGE if that takes more memory than is allowed. Returns all
+ * errors, raises none.
+ */
+OcrCode page_admit(const PageInput *input, const OcrModel *model, PagePlan *out, OcrLimits *alone,
+                   OcrError *err);
 
 #endif

@@ -4,8 +4,8 @@
  * ocr() is declared IMMUTABLE: stored results must not depend on who asks.
  * Therefore each setting that can change a result, and each limit that protects
  * the server, can be set by superusers alone (or by those whom they GRANT it
- * to); only deepseek_ocr.threads is everyone's, since the number of threads
- * changes no result.
+ * to); deepseek_ocr.threads and deepseek_ocr.batch_size are everyone's, since
+ * ocr() does not depend on them.
  */
 #ifndef PG_SETTINGS_H
 #define PG_SETTINGS_H
@@ -13,9 +13,11 @@
 #include "engine.h"
 
 #define SETTING_MAX_THREADS 256
+#define SETTING_MAX_BATCH 64
 
 extern char *setting_model;
 extern int setting_threads; /* 0: one for each core */
+extern int setting_batch_size;
 extern int setting_max_image_pixels;
 extern int setting_max_session_memory; /* kB */
 extern int setting_compute;            /* OcrCompute */

@@ -24,7 +24,7 @@ SELECT table_privs_are(view, 'ordinary', ARRAY['SELECT'], 'anyone may see ' || v
 
 -- Settings that change results or protect the server belong to superusers.
 SELECT set_eq($$SELECT name FROM pg_settings WHERE name LIKE 'deepseek_ocr.%' AND context <> 'superuser'$$,
-              ARRAY['deepseek_ocr.threads'], 'only the number of threads is everyone''s');
+              ARRAY['deepseek_ocr.batch_size', 'deepseek_ocr.threads'], 'only those on which no text depends are everyone''s');
 
 SET ROLE ordinary;
 SELECT throws_ok(format('SET %s = %L', name, value), '42501', NULL, 'an ordinary role may not set ' || name)
@@ -33,6 +33,7 @@ SELECT throws_ok(format('SET %s = %L', name, value), '42501', NULL, 'an ordinary
                ('deepseek_ocr.no_repeat_ngram_whitelist', '<td>'), ('deepseek_ocr.max_image_pixels', '1'),
                ('deepseek_ocr.max_session_memory', '1MB'), ('deepseek_ocr.compute', 'f32')) s (name, value);
 SELECT lives_ok('SET LOCAL deepseek_ocr.threads = 1', 'but it may set the number of threads');
+SELECT lives_ok('SET LOCAL deepseek_ocr.batch_size = 2', 'and how many pages are read together');
 SELECT throws_ok('SHOW deepseek_ocr.model', '42501', NULL, 'nor see where the model lies');
 SELECT is_empty('SELECT 1 FROM ocr_models() WHERE path IS NOT NULL OR error LIKE ''%/%''',
                 'no path is shown to an ordinary role');

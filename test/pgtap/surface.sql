@@ -24,6 +24,10 @@ INSERT INTO expected VALUES
    'OUT prefill_ms double precision, OUT decode_ms double precision', 'record', 'v', 's'),
   ('ocr_try', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text, '
    'OUT text text, OUT error text, OUT sqlstate text', 'record', 'i', 's'),
+  ('ocr_batch', 'images bytea[], mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text',
+   'text[]', 'v', 's'),
+  ('ocr_query', 'query text, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text',
+   'TABLE(key text, text text, error text, sqlstate text)', 'v', 'u'),
   ('ocr_load', 'OUT name text, OUT parameters bigint, OUT bytes bigint, OUT weight_type text, '
    'OUT context integer, OUT load_ms double precision', 'record', 'v', 'r'),
   ('ocr_models', 'OUT name text, OUT current boolean, OUT path text, OUT parameters bigint, '

@@ -1,0 +1,63 @@
+-- Many pages read together: the same texts, in order, whatever lies between them.
+\set VERBOSITY default
+SELECT array_agg(image ORDER BY name) AS images FROM pages WHERE name IN ('receipt', 'strip') \gset
+SELECT array_agg(ocr(image) ORDER BY name) AS alone FROM pages WHERE name IN ('receipt', 'strip') \gset
+
+SELECT ocr_batch(:'images') = :'alone'::text[] AS "as ocr()",
+       ocr_batch(:'images', NULL, NULL) = :'alone'::text[] AS "NULL is the default";
+SELECT ocr_batch(NULL) IS NULL AS "no array", ocr_batch('{}') AS "an empty one",
+       ocr_batch('{NULL,NULL}') AS "no images";
+
+-- Bad pages and absent ones between good ones; three good pages take turns in two slots.
+SET deepseek_ocr.batch_size = 2;
+SELECT ocr_batch(ARRAY['no image', image, NULL, '', image, substr(image, 1, 2000), image], 'tiny')
+     = ARRAY[NULL, t, NULL, NULL, t, NULL, t] AS "the others are read"
+FROM pages, ocr(image, 'tiny') AS t WHERE name = 'strip';
+RESET deepseek_ocr.batch_size;
+
+-- The shape is kept, lower bounds included.
+SELECT ocr_batch('[0:1]={NULL,NULL}') AS "from 0", ocr_batch('{{NULL,NULL},{NULL,NULL}}') AS "two dimensions";
+
+-- What is wrong with all pages ends the query.
+SELECT ocr_batch(ARRAY[image], 'huge') FROM pages WHERE name = 'strip';
+SET deepseek_ocr.model = 'missing';
+\set VERBOSITY sqlstate
+SELECT ocr_batch('{NULL}');
+\set VERBOSITY default
+RESET deepseek_ocr.model;
+SET deepseek_ocr.batch_size = 0;
+SET deepseek_ocr.batch_size = 65;
+
+-- A page that is too large alone is a bad page.
+SET deepseek_ocr.max_session_memory = '1MB';
+\set VERBOSITY sqlstate
+SELECT ocr_batch(ARRAY[image]) FROM pages WHERE name = 'strip';
+\set VERBOSITY default
+RESET deepseek_ocr.max_session_memory;
+
+-- A query's rows: two stretches of four, in the query's order.
+SET deepseek_ocr.batch_size = 1;
+SELECT q.key, q.text = ocr(image, 'tiny') AS "as ocr()", q.error, q.sqlstate
+FROM pages, ocr_query($$
+    SELECT i, CASE i WHEN 2 THEN 'no image' WHEN 5 THEN NULL ELSE image END
+    FROM pages, generate_series(6, 1, -1) AS i WHERE name = 'strip' ORDER BY i DESC$$, 'tiny') AS q
+WHERE name = 'strip';
+RESET deepseek_ocr.batch_size;
+SELECT q.text = ocr(image, 'tiny', 'Free OCR.') AS "mode and prompt"
+FROM pages, ocr_query($$SELECT name, image FROM pages WHERE name = 'strip'$$, 'tiny', 'Free OCR.') AS q
+WHERE name = q.key;
+SELECT * FROM ocr_query('SELECT NULL::date, NULL::bytea');
+SELECT count(*) FROM ocr_query('SELECT 1, image FROM pages WHERE false');
+SELECT count(*) FROM ocr_query(NULL);
+
+-- Queries that are none of the kind.
+SELECT * FROM ocr_query('SELECT image FROM pages');
+SELECT * FROM ocr_query('SELECT name, name FROM pages');
+SELECT * FROM ocr_query('SELECT name, image FROM pages; SELECT 1');
+SELECT * FROM ocr_query('DELETE FROM pages RETURNING name, image');
+SELECT * FROM ocr_query('WITH gone AS (DELETE FROM pages RETURNING name, image) SELECT * FROM gone');
+SELECT * FROM ocr_query('SELECT name, image FROM pages FOR UPDATE');
+SELECT * FROM ocr_query('DROP TABLE pages');
+SELECT * FROM ocr_query('');
+SELECT * FROM ocr_query('SELECT nonsense');
+SELECT count(*) FROM pages;
