@@ -493,9 +493,9 @@ static OcrCode run_step(OcrSession *session, bool *idle, OcrError *err) {
     if (live == 0)
         return OCR_OK;
     code = decode_step(session, live, err);
-    double taken = now_ms() - begin;
+    double share = (now_ms() - begin) / live;
     for (int i = 0; i < live; i++)
-        session->slots[session->batch[i].slot].decode_ms += taken;
+        session->slots[session->batch[i].slot].decode_ms += share;
     return code;
 }
 

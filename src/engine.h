@@ -188,7 +188,8 @@ typedef struct OcrPage {
     const int *ids;      /* [tokens] */
     double confidence;   /* geometric mean of the tokens' probabilities, 1 if there are none */
     const float *vision; /* [plan.image_slots][hidden], the decoder's input */
-    double image_ms, encode_ms, prefill_ms, decode_ms; /* wall time */
+    double image_ms, encode_ms, prefill_ms, decode_ms; /* wall time; of a step for
+                                                          several pages, its share */
 } OcrPage;
 
 /* The result of a finished slot; pointers are valid until the slot is started again. */
