@@ -7,6 +7,7 @@ package OcrTest;
 use strict;
 use warnings;
 
+use Compress::Zlib;
 use Cwd qw(abs_path);
 use Exporter 'import';
 use File::Basename;
@@ -18,9 +19,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes;
 
-our @EXPORT = qw(start_cluster page_text read_file write_file copy_folder nano_folder
+our @EXPORT = qw(start_cluster page_text read_file write_file copy_folder nano_folder quick_folder edit_json
   read_safetensors write_safetensors private_kb median
-  load_pages load_image golden golden_text);
+  bytea load_pages load_image grey_png golden golden_text);
 
 my $root = dirname(dirname(abs_path(__FILE__)));
 
@@ -61,6 +62,12 @@ sub start_cluster
 	return $node;
 }
 
+# Bytes as an SQL literal.
+sub bytea
+{
+	return sprintf "'\\x%s'", unpack 'H*', $_[0];
+}
+
 sub load_pages
 {
 	my ($node, $database) = @_;
@@ -69,9 +76,20 @@ sub load_pages
 	for my $path (sort glob "$root/demo/pages/*.png $root/demo/pages/*.jpg")
 	{
 		my ($page) = fileparse($path, qr/\.\w+/);
-		$sql .= "INSERT INTO pages VALUES ('$page', '\\x" . unpack('H*', read_file($path)) . "');\n";
+		$sql .= "INSERT INTO pages VALUES ('$page', " . bytea(read_file($path)) . ");\n";
 	}
 	$node->safe_psql($database, $sql);
+}
+
+# A PNG file in 8 bits of grey; $row->($y) is a row's pixels, a byte each.
+sub grey_png
+{
+	my ($width, $height, $row) = @_;
+	my $chunk = sub { pack('N', length $_[1]) . "$_[0]$_[1]" . pack('N', crc32("$_[0]$_[1]")) };
+	return "\x89PNG\r\n\x1a\n"
+	  . $chunk->('IHDR', pack('NNC5', $width, $height, 8, 0, 0, 0, 0))
+	  . $chunk->('IDAT', compress(join '', map { "\0" . $row->($_) } 0 .. $height - 1))
+	  . $chunk->('IEND', '');
 }
 
 # A case of goldens/, as a hash.
@@ -94,9 +112,9 @@ sub golden_text
 sub load_image
 {
 	my ($node, $database, $case) = @_;
-	my $hex = unpack 'H*', read_file("$root/goldens/images/$case->{image}{file}");
+	my $image = bytea(read_file("$root/goldens/images/$case->{image}{file}"));
 	$node->safe_psql($database,
-		"CREATE TABLE IF NOT EXISTS golden (image bytea); TRUNCATE golden; INSERT INTO golden VALUES ('\\x$hex')");
+		"CREATE TABLE IF NOT EXISTS golden (image bytea); TRUNCATE golden; INSERT INTO golden VALUES ($image)");
 }
 
 sub copy_folder
@@ -107,10 +125,27 @@ sub copy_folder
 	return $to;
 }
 
+sub edit_json
+{
+	my ($path, $change) = @_;
+	my $content = decode_json(read_file($path));
+	$change->($content);
+	write_file($path, JSON::PP->new->utf8->canonical->encode($content));
+}
+
 # A small checkpoint with weights that mean nothing, for tests of loading.
 sub nano_folder
 {
 	return "$root/checkpoints/nano1";
+}
+
+# A copy of it that takes some ten milliseconds for a page in mode auto; for tests that count pages.
+sub quick_folder
+{
+	my ($to) = @_;
+	copy_folder(nano_folder(), $to);
+	edit_json("$to/config.json", sub { $_[0]{ocr} = { auto => [ [ undef, 'tiny' ] ] } });
+	return $to;
 }
 
 # (header as a hash, payload as bytes)

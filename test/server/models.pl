@@ -108,14 +108,6 @@ is(outcome($used), $random, 'and another in its place is found');
 
 # ---- broken folders ----
 
-sub edit_json
-{
-	my ($path, $change) = @_;
-	my $content = decode_json(read_file($path));
-	$change->($content);
-	write_file($path, JSON::PP->new->utf8->canonical->encode($content));
-}
-
 # The tensor of the first shard whose name ends so, or the largest one.
 sub tensor
 {
