@@ -452,7 +452,7 @@ int main(int argc, char **argv) {
     check(ocr_pool_create(options.threads, &pool, &err));
     check(ocr_model_open(options.model, (OcrAllocator){allocate, NULL}, &model, &err));
     file = read_file(options.image);
-    check(ocr_image_probe(file, INT64_MAX, &image, &err));
+    check(ocr_image_probe(file, 0, INT64_MAX, &image, &err));
     json_t *numbers = report();
     if (options.json && json_dump_file(numbers, options.json, JSON_INDENT(2)))
         fprintf(stderr, "bench_model: cannot write %s\n", options.json);

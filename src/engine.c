@@ -139,8 +139,13 @@ void ocr_quantizer_close(OcrQuantizer *quantizer) {
     quantizer_close(quantizer);
 }
 
-OcrCode ocr_image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err) {
-    return image_probe(file, max_pixels, info, err);
+OcrCode ocr_image_count(OcrBytes file, int *pages, OcrError *err) {
+    return image_count(file, pages, err);
+}
+
+OcrCode ocr_image_probe(OcrBytes file, int page, int64_t max_pixels, OcrImageInfo *info,
+                        OcrError *err) {
+    return image_probe(file, page, max_pixels, info, err);
 }
 
 /* ---- plans ---- */

@@ -103,8 +103,15 @@ void ocr_quantizer_close(OcrQuantizer *quantizer); /* NULL is allowed */
 
 /* ---- one page ---- */
 
-/* Format and size from the headers alone. max_pixels bounds width * height. */
-OcrCode ocr_image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err);
+/* How many pictures the file holds: at least 1, and 1 but for TIFF. */
+OcrCode ocr_image_count(OcrBytes file, int *pages, OcrError *err);
+
+/*
+ * Format and size of a picture from the headers alone; page counts from 0.
+ * max_pixels bounds width * height.
+ */
+OcrCode ocr_image_probe(OcrBytes file, int page, int64_t max_pixels, OcrImageInfo *info,
+                        OcrError *err);
 
 /* The prompt of a request that names none: plain text, no layout. */
 #define OCR_DEFAULT_PROMPT "<image>\nFree OCR. "

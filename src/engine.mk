@@ -5,7 +5,7 @@
 ENGINE_SRCS := $(patsubst $(ENGINE_DIR)/%,%,$(sort $(wildcard \
 	$(addprefix $(ENGINE_DIR)/,engine.c base/*.c kernels/*.c model/*.c vision/*.c decoder/*.c))))
 
-ENGINE_PACKAGES = libjpeg libpng zlib libpcre2-8 jansson
+ENGINE_PACKAGES = libjpeg libpng libtiff-4 libwebp zlib libpcre2-8 jansson
 ENGINE_INCLUDES := $(shell pkg-config --cflags $(ENGINE_PACKAGES))
 ENGINE_LIBS := $(shell pkg-config --libs $(ENGINE_PACKAGES)) -pthread -lm
 

@@ -26,11 +26,18 @@ const char *ocr_mode_name(OcrMode mode);
 /* false if name is no mode; *mode is then untouched. */
 bool ocr_mode_parse(const char *name, OcrMode *mode);
 
-typedef enum OcrImageFormat { OCR_FORMAT_JPEG, OCR_FORMAT_PNG } OcrImageFormat;
+typedef enum OcrImageFormat {
+    OCR_FORMAT_JPEG,
+    OCR_FORMAT_PNG,
+    OCR_FORMAT_TIFF,
+    OCR_FORMAT_WEBP,
+    OCR_FORMAT_PNM
+} OcrImageFormat;
 
 /* What the headers of an image file say. */
 typedef struct OcrImageInfo {
     OcrImageFormat format;
+    int page;                        /* which of the file's pictures, from 0 */
     int width, height;               /* upright, after EXIF orientation; at least 1 */
     int stored_width, stored_height; /* as the file has them */
     int orientation;                 /* EXIF 1..8; 1 where absent or broken */

@@ -12,7 +12,7 @@
 
 static OcrCode prepare(const PageInput *input, const OcrModel *model, PagePlan *out,
                        OcrError *err) {
-    OcrCode code = ocr_image_probe(input->file, setting_max_image_pixels, &out->image, err);
+    OcrCode code = ocr_image_probe(input->file, 0, setting_max_image_pixels, &out->image, err);
 
     if (code != OCR_OK)
         return code;

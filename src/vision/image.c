@@ -13,31 +13,41 @@
 #define MAX_SIDE 1000000
 
 static const ImageReader *const readers[] = {
-    [OCR_FORMAT_JPEG] = &jpeg_reader,
-    [OCR_FORMAT_PNG] = &png_reader,
+    [OCR_FORMAT_JPEG] = &jpeg_reader, [OCR_FORMAT_PNG] = &png_reader,
+    [OCR_FORMAT_TIFF] = &tiff_reader, [OCR_FORMAT_WEBP] = &webp_reader,
+    [OCR_FORMAT_PNM] = &pnm_reader,
 };
 
 static OcrCode recognise(OcrBytes file, OcrImageFormat *format, OcrError *err) {
-    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
-        const ImageReader *reader = readers[i];
-        if (file.size >= reader->signature_size &&
-            memcmp(file.data, reader->signature, reader->signature_size) == 0) {
+    if (file.size == 0)
+        return ocr_fail(err, OCR_IMAGE_EMPTY, "the image has no bytes");
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++)
+        if (readers[i]->matches(file)) {
             *format = (OcrImageFormat)i;
             return OCR_OK;
         }
-    }
     char start[4 * 3 + 1] = "";
     for (size_t i = 0; i < 4 && i < file.size; i++)
         snprintf(start + 3 * i, sizeof start - 3 * i, " %02x", file.data[i]);
-    return ocr_fail(err, OCR_IMAGE_FORMAT, "not a JPEG or PNG image (%zu bytes that begin with%s)",
-                    file.size, start);
+    return ocr_fail(err, OCR_IMAGE_FORMAT,
+                    "not an image of a known format (%zu bytes that begin with%s)", file.size,
+                    start);
 }
 
-OcrCode image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err) {
-    if (file.size == 0)
-        return ocr_fail(err, OCR_IMAGE_EMPTY, "the image has no bytes");
-    OcrImageInfo found = {.orientation = 1};
+OcrCode image_count(OcrBytes file, int *pages, OcrError *err) {
+    OcrImageFormat format;
+    OcrCode code = recognise(file, &format, err);
+    *pages = 1;
+    return code == OCR_OK && readers[format]->count ? readers[format]->count(file, pages, err)
+                                                    : code;
+}
+
+OcrCode image_probe(OcrBytes file, int page, int64_t max_pixels, OcrImageInfo *info,
+                    OcrError *err) {
+    OcrImageInfo found = {.page = page, .orientation = 1};
     OcrCode code = recognise(file, &found.format, err);
+    if (code == OCR_OK && page > 0 && !readers[found.format]->count)
+        return ocr_fail(err, OCR_IMAGE_EMPTY, "the image has one page");
     if (code == OCR_OK)
         code = readers[found.format]->probe(file, &found, err);
     if (code != OCR_OK)

@@ -3,7 +3,7 @@
  *
  * image_probe reads headers only and never allocates; image_decode fills a
  * caller's buffer. Formats are recognised by their first bytes. One reader per
- * file: jpeg.c, png.c; each keeps its library's error jumps to itself.
+ * file; those of libraries that jump on errors keep the jumps to themselves.
  */
 #ifndef OCR_IMAGE_H
 #define OCR_IMAGE_H
@@ -18,10 +18,16 @@ typedef struct RgbImage {
 } RgbImage;
 
 /*
- * Size, format and orientation from the headers. max_pixels bounds
- * width * height (OCR_IMAGE_TOO_LARGE beyond it).
+ * How many pictures the file holds: at least 1. More than one is for TIFF, and
+ * says nothing about whether each of them can be read.
  */
-OcrCode image_probe(OcrBytes file, int64_t max_pixels, OcrImageInfo *info, OcrError *err);
+OcrCode image_count(OcrBytes file, int *pages, OcrError *err);
+
+/*
+ * Size, format and orientation of a picture from the headers; page counts from 0.
+ * max_pixels bounds width * height (OCR_IMAGE_TOO_LARGE beyond it).
+ */
+OcrCode image_probe(OcrBytes file, int page, int64_t max_pixels, OcrImageInfo *info, OcrError *err);
 
 /* Bytes of image_decode's buffer: the upright picture, and the stored one if it must be turned. */
 size_t image_decode_bytes(const OcrImageInfo *info);

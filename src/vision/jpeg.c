@@ -99,6 +99,10 @@ static bool is_exif(const Segment *segment) {
            memcmp(segment->body.data, "Exif\0\0", 6) == 0;
 }
 
+static bool matches(OcrBytes file) {
+    return begins_with(file, "\xFF\xD8\xFF", 3);
+}
+
 static OcrCode probe(OcrBytes file, OcrImageInfo *info, OcrError *err) {
     bool frame = false, exif = false;
     Segment segment;
@@ -241,15 +245,12 @@ static void source_end(j_decompress_ptr library) {
 /*
  * cmyk: [width][4], rgb: [width][3]. The samples are taken for inverted ink, as Adobe
  * writes it, whether or not its marker is there: so does Pillow, through which the
- * official pipeline reads. The rounded division by 255 is Pillow's too.
+ * official pipeline reads.
  */
 static void rgb_from_cmyk(const uint8_t *cmyk, int width, uint8_t *rgb) {
     for (int x = 0; x < width; x++, cmyk += 4, rgb += 3) {
-        int white = cmyk[3];
-        for (int i = 0; i < 3; i++) {
-            int t = (255 - cmyk[i]) * white + 128;
-            rgb[i] = (uint8_t)(white - ((t + (t >> 8)) >> 8));
-        }
+        for (int i = 0; i < 3; i++)
+            rgb[i] = through_ink(cmyk[3], 255 - cmyk[i]);
     }
 }
 
@@ -318,4 +319,4 @@ static OcrCode decode(OcrBytes file, const OcrImageInfo *info, bool (*interrupte
     return code;
 }
 
-const ImageReader jpeg_reader = {"\xFF\xD8\xFF", 3, probe, decode};
+const ImageReader jpeg_reader = {matches, NULL, probe, decode};

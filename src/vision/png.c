@@ -26,7 +26,6 @@
 #include <png.h>
 #include <zlib.h>
 
-#define SIGNATURE "\x89PNG\r\n\x1A\n"
 #define SIGNATURE_SIZE 8
 #define IHDR_SIZE 13
 
@@ -64,6 +63,10 @@ static bool is_sound(const Chunk *chunk) {
     return chunk->body.size <= MAX_CHECKED_SIZE &&
            crc32(0, chunk->type, (uInt)chunk->body.size + 4) ==
                png_get_uint_32(chunk->body.data + chunk->body.size);
+}
+
+static bool matches(OcrBytes file) {
+    return begins_with(file, "\x89PNG\r\n\x1A\n", SIGNATURE_SIZE);
 }
 
 static OcrCode probe(OcrBytes file, OcrImageInfo *info, OcrError *err) {
@@ -198,4 +201,4 @@ static OcrCode decode(OcrBytes file, const OcrImageInfo *info, bool (*interrupte
     return code;
 }
 
-const ImageReader png_reader = {SIGNATURE, SIGNATURE_SIZE, probe, decode};
+const ImageReader png_reader = {matches, NULL, probe, decode};

@@ -11,13 +11,19 @@
 #include "base/status.h"
 #include "base/types.h"
 
+#include <string.h>
+
 typedef struct ImageReader {
-    const char *signature; /* the file's first bytes */
-    size_t signature_size;
+    /* Do the file's first bytes say that it is of this format? */
+    bool (*matches)(OcrBytes file);
+
+    /* Number of pictures in the file; NULL where the format holds one. */
+    OcrCode (*count)(OcrBytes file, int *pages, OcrError *err);
 
     /*
-     * Headers only, without allocating: fills stored_width and stored_height
-     * (0..INT_MAX, unchecked) and, where the file has a sound one, orientation.
+     * Headers of picture info->page, without allocating: fills stored_width and
+     * stored_height (0..INT_MAX, unchecked) and, where the file has a sound one,
+     * orientation.
      */
     OcrCode (*probe)(OcrBytes file, OcrImageInfo *info, OcrError *err);
 
@@ -31,5 +37,22 @@ typedef struct ImageReader {
 
 extern const ImageReader jpeg_reader;
 extern const ImageReader png_reader;
+extern const ImageReader tiff_reader;
+extern const ImageReader webp_reader;
+extern const ImageReader pnm_reader;
+
+static inline bool begins_with(OcrBytes file, const char *signature, size_t size) {
+    return file.size >= size && memcmp(file.data, signature, size) == 0;
+}
+
+/*
+ * What light paper of this brightness sends back through the ink of one colour,
+ * for CMYK: brightness is 255 minus black. The rounded division by 255 is
+ * Pillow's (spec 2.2).
+ */
+static inline uint8_t through_ink(int brightness, int ink) {
+    int t = ink * brightness + 128;
+    return (uint8_t)(brightness - ((t + (t >> 8)) >> 8));
+}
 
 #endif

@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     OcrError err;
     if (!pool && pool_create(1, &pool, &err) != OCR_OK)
         return 0;
-    if (image_probe(file, MAX_PIXELS, &info, &err) != OCR_OK)
+    if (image_probe(file, 0, MAX_PIXELS, &info, &err) != OCR_OK)
         return 0;
     assert(info.width > 0 && info.height > 0 && info.width * info.height <= MAX_PIXELS);
     assert(info.orientation >= 1 && info.orientation <= 8);

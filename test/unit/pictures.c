@@ -237,7 +237,7 @@ void mend_chunk(OcrBytes png, size_t at) {
 
 OcrCode read_picture(OcrBytes file, bool (*interrupted)(void), RgbImage *picture, OcrError *err) {
     OcrImageInfo info;
-    OcrCode code = image_probe(file, MANY_PIXELS, &info, err);
+    OcrCode code = image_probe(file, 0, MANY_PIXELS, &info, err);
     if (code != OCR_OK)
         return code;
     uint8_t *buffer = checked_malloc(image_decode_bytes(&info));
@@ -284,7 +284,7 @@ void assert_truncations_fail(OcrBytes file, int most) {
         RgbImage picture;
         OcrCode code = read_picture(part, NULL, &picture, &err);
         OcrCode expected = size == 0                              ? OCR_IMAGE_EMPTY
-                           : size < 8 && code == OCR_IMAGE_FORMAT ? OCR_IMAGE_FORMAT
+                           : size < 12 && code == OCR_IMAGE_FORMAT ? OCR_IMAGE_FORMAT
                                                                   : OCR_IMAGE_DAMAGED;
         if (code != expected)
             fail_msg("%zu of %zu bytes: code %d: %s", size, file.size, (int)code,

@@ -36,7 +36,7 @@ typedef struct Job {
 static Job make_job(const char *image, OcrRequest request) {
     Job job = {.image = image, .request = request, .file = read_file(golden_path(image))};
     OcrError err;
-    assert_ok(ocr_image_probe(job.file, MAX_PIXELS, &job.info, &err), &err);
+    assert_ok(ocr_image_probe(job.file, 0, MAX_PIXELS, &job.info, &err), &err);
     assert_ok(ocr_plan_page(model, &job.info, &request, &job.plan, &err), &err);
     return job;
 }
@@ -197,7 +197,7 @@ static void prompts_are_checked(void **state) {
     OcrBytes file = read_file(golden_path("images/page_small.png"));
     OcrImageInfo info;
     OcrPlan plan, bare, marked;
-    assert_ok(ocr_image_probe(file, MAX_PIXELS, &info, &err), &err);
+    assert_ok(ocr_image_probe(file, 0, MAX_PIXELS, &info, &err), &err);
     OcrRequest request = {.mode = OCR_MODE_TINY, .prompt = "<image><image>"};
     assert_fails(ocr_plan_page(model, &info, &request, &plan, &err), &err, OCR_PROMPT,
                  "more than once");

@@ -140,7 +140,7 @@ static OcrSession *run_page(const OcrModel *model, json_t *golden, Page *page, v
         .max_tokens = (int)json_array_size(json_object_get(golden, "tokens")),
         .ngram_size = (int)json_integer_value(json_object_get(golden, "no_repeat_ngram_size"))};
     assert_true(ocr_mode_parse(json_string_value(json_object_get(golden, "mode")), &request.mode));
-    assert_ok(ocr_image_probe(file, MAX_PIXELS, &image, &err), &err);
+    assert_ok(ocr_image_probe(file, 0, MAX_PIXELS, &image, &err), &err);
     assert_ok(ocr_plan_page(model, &image, &request, &plan, &err), &err);
 
     json_t *input = json_object_get(golden, "input");

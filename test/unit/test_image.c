@@ -77,12 +77,12 @@ static void test_pixel_limit(void **state) {
     for (int i = 0; i < 2; i++) {
         OcrImageInfo info;
         OcrError err;
-        assert_ok(image_probe(files[i], 600, &info, &err), &err);
+        assert_ok(image_probe(files[i], 0, 600, &info, &err), &err);
         assert_int_equal(info.format, i == 0 ? OCR_FORMAT_JPEG : OCR_FORMAT_PNG);
         assert_int_equal(info.width, 30);
         assert_int_equal(info.height, 20);
         assert_int_equal(image_decode_bytes(&info), 30 * 20 * 3);
-        assert_fails(image_probe(files[i], 599, &info, &err), &err, OCR_IMAGE_TOO_LARGE, "599");
+        assert_fails(image_probe(files[i], 0, 599, &info, &err), &err, OCR_IMAGE_TOO_LARGE, "599");
         free_bytes(files[i]);
     }
 }
@@ -103,7 +103,7 @@ static void check_orientation(OcrBytes plain, OcrBytes turned, int orientation) 
     OcrImageInfo info;
     RgbImage stored;
     assert_ok(read_picture(plain, NULL, &stored, &err), &err);
-    assert_ok(image_probe(turned, 1000000, &info, &err), &err);
+    assert_ok(image_probe(turned, 0, 1000000, &info, &err), &err);
     assert_int_equal(info.orientation, orientation);
     assert_int_equal(info.stored_width, stored.width);
     assert_int_equal(info.stored_height, stored.height);

@@ -299,7 +299,7 @@ static void test_headers(void **state) {
     OcrBytes twice = with_segment(jpeg, 0xC0, "\x08\0\x20\0\x30\1\1\x11\0", 9);
     OcrImageInfo info;
     OcrError err;
-    assert_ok(image_probe(twice, 10000, &info, &err), &err);
+    assert_ok(image_probe(twice, 0, 10000, &info, &err), &err);
     assert_int_equal(info.width, 48);
     assert_int_equal(info.height, 32);
     assert_unreadable(twice, OCR_IMAGE_DAMAGED, "two SOF");
@@ -321,7 +321,7 @@ static void test_other_header(void **state) {
     OcrImageInfo info;
     OcrError err;
     RgbImage picture;
-    assert_ok(image_probe(small, 1000, &info, &err), &err);
+    assert_ok(image_probe(small, 0, 1000, &info, &err), &err);
     uint8_t *buffer = malloc(image_decode_bytes(&info));
     assert_fails(image_decode(large, &info, NULL, buffer, &picture, &err), &err, OCR_IMAGE_DAMAGED,
                  "contradict");

@@ -144,12 +144,12 @@ static void test_checksums(void **state) {
     OcrBytes png = make_png(&recipe, samples);
     OcrImageInfo info;
     OcrError err;
-    assert_ok(image_probe(png, 1000, &info, &err), &err);
+    assert_ok(image_probe(png, 0, 1000, &info, &err), &err);
     assert_int_equal(info.orientation, 6);
     flip_in_chunk(png, "gAMA");
     flip_in_chunk(png, "tRNS");
     ((uint8_t *)png.data)[find_chunk(png, "eXIf", 0) + 8 + 30] = 3; /* its orientation */
-    assert_ok(image_probe(png, 1000, &info, &err), &err);
+    assert_ok(image_probe(png, 0, 1000, &info, &err), &err);
     assert_int_equal(info.orientation, 1);
     uint8_t rgb[12 * 10 * 3];
     for (int i = 0; i < 120; i++)
@@ -199,7 +199,7 @@ static void test_other_chunks(void **state) {
     OcrBytes exif = make_exif(8, false); /* behind the picture */
     more = with_chunk(png, "IEND", "eXIf", exif.data, exif.size);
     OcrImageInfo info;
-    assert_ok(image_probe(more, 1000, &info, &err), &err);
+    assert_ok(image_probe(more, 0, 1000, &info, &err), &err);
     assert_int_equal(info.orientation, 8);
     assert_int_equal(info.width, 10);
     assert_int_equal(info.stored_width, 20);
@@ -260,7 +260,7 @@ static void test_other_header(void **state) {
     OcrImageInfo info;
     OcrError err;
     RgbImage picture;
-    assert_ok(image_probe(small, 1000, &info, &err), &err);
+    assert_ok(image_probe(small, 0, 1000, &info, &err), &err);
     uint8_t *buffer = malloc(image_decode_bytes(&info));
     for (int i = 0; i < 4; i++) {
         OcrBytes other = make_grey_png(others[i][0], others[i][1], false);

@@ -145,7 +145,7 @@ static Closeness measure(const char *model_folder, const char *name, double clea
     assert_true(ocr_mode_parse(json_string_value(json_object_get(golden, "mode")), &request.mode));
     assert_ok(ocr_model_open(model_folder, (OcrAllocator){keep_block, &tables}, &model, &err),
               &err);
-    assert_ok(ocr_image_probe(file, INT64_MAX, &image, &err), &err);
+    assert_ok(ocr_image_probe(file, 0, INT64_MAX, &image, &err), &err);
     assert_ok(ocr_plan_page(model, &image, &request, &plan, &err), &err);
     OcrLimits limits = {.slots = 1, .threads = THREADS, .compute = OCR_COMPUTE_AUTO};
     ocr_limits_add(&limits, &plan, &request);
