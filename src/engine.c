@@ -223,10 +223,12 @@ static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena 
             session->slots[i] = slot;
     }
 
-    size_t encoder_floats = encoder_thread_floats(config, limits->view_size);
-    size_t decoder_floats = decoder_thread_floats(limits->positions);
     session->compute.precision =
         limits->compute == OCR_COMPUTE_F32 ? PRECISION_EXACT : PRECISION_FAST;
+    CacheShape cache = decoder_cache_shape(&config->decoder, limits->slots, limits->positions,
+                                           session->compute.precision);
+    size_t encoder_floats = encoder_thread_floats(config, limits->view_size);
+    size_t decoder_floats = cache_thread_floats(&cache);
     session->compute.matmul_scratch = arena_take(arena, 1, matmul_scratch_bytes(limits->threads));
     session->compute.thread_floats =
         encoder_floats > decoder_floats ? encoder_floats : decoder_floats;
@@ -234,8 +236,7 @@ static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena 
         ARENA_TAKE(arena, float, threads * session->compute.thread_floats);
 
     if (limits->positions > 0)
-        decoder_layout_cache(&session->decoder, &config->decoder, limits->slots, limits->positions,
-                             arena);
+        decoder_layout_cache(&session->decoder, &config->decoder, &cache, arena);
     /* Encoder and decoder never work at the same time: one region for the buffers of both. */
     Arena encoder = *arena, decoder = *arena;
     encoder_layout(&session->encoder, config, &model->weights, limits->view_size, &encoder);

@@ -6,23 +6,27 @@
 #include <math.h>
 #include <string.h>
 
-#define TILE 32 /* queries of one head that share a pass over the keys */
+CacheShape decoder_cache_shape(const DecoderConfig *config, int slots, int positions,
+                               Precision precision) {
+    return (CacheShape){.slots = slots,
+                        .layers = config->layers,
+                        .heads = config->heads,
+                        .dim = config->hidden / config->heads,
+                        .positions = positions,
+                        .type = precision == PRECISION_EXACT ? WEIGHT_F32 : WEIGHT_BF16};
+}
 
-void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, int slots, int positions,
+void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, const CacheShape *shape,
                           Arena *arena) {
-    size_t planes = (size_t)slots * (size_t)config->layers * 2;
     decoder->config = config;
-    decoder->slots = slots;
-    decoder->positions = positions;
-    decoder->frequencies = ARENA_TAKE(arena, float, (size_t)(config->hidden / config->heads / 2));
-    decoder->cache =
-        arena_take(arena, planes * (size_t)positions, (size_t)config->hidden * sizeof(float));
+    decoder->frequencies = ARENA_TAKE(arena, float, (size_t)(shape->dim / 2));
+    cache_layout(&decoder->cache, shape, arena);
 }
 
 void decoder_layout(Decoder *decoder, const Weights *weights, Arena *arena) {
     const DecoderConfig *config = decoder->config;
-    int max_rows = min_int(decoder->positions, DECODER_PROMPT_ROWS);
-    max_rows = max_rows > decoder->slots ? max_rows : decoder->slots;
+    int slots = decoder->cache.shape.slots;
+    int max_rows = max_int(min_int(decoder->cache.shape.positions, DECODER_PROMPT_ROWS), slots);
     size_t rows = (size_t)max_rows, hidden = (size_t)config->hidden;
     size_t half = hidden / (size_t)config->heads / 2;
     decoder->weights = weights;
@@ -37,11 +41,7 @@ void decoder_layout(Decoder *decoder, const Weights *weights, Arena *arena) {
     decoder->inner =
         ARENA_TAKE(arena, float, config->dense_layers > 0 ? rows * (size_t)config->dense_width : 0);
     moe_layout(&decoder->moe, config, max_rows, arena);
-    decoder->logits = ARENA_TAKE(arena, float, (size_t)decoder->slots *(size_t)config->vocabulary);
-}
-
-size_t decoder_thread_floats(int positions) {
-    return TILE * (size_t)positions;
+    decoder->logits = ARENA_TAKE(arena, float, (size_t)slots *(size_t)config->vocabulary);
 }
 
 void decoder_init(Decoder *decoder) {
@@ -80,15 +80,6 @@ void decoder_begin_tokens(Decoder *decoder, const DecoderRow *rows, int count) {
 
 /* ---- attention ---- */
 
-/* Keys (kind 0) or values (kind 1) of one head: [positions][dim]. */
-static float *cached(const Decoder *decoder, int slot, int layer, int kind, int head) {
-    const DecoderConfig *config = decoder->config;
-    size_t plane = ((size_t)slot * (size_t)config->layers + (size_t)layer) * 2 + (size_t)kind;
-    size_t dim = (size_t)(config->hidden / config->heads);
-    return decoder->cache +
-           (plane * (size_t)config->heads + (size_t)head) * (size_t)decoder->positions * dim;
-}
-
 /* Half rotation: the pair (i, i + dim / 2) turns by position * frequency[i]. */
 static void rotate(float *x, const float *cosines, const float *sines, int half) {
     for (int i = 0; i < half; i++) {
@@ -100,7 +91,6 @@ static void rotate(float *x, const float *cosines, const float *sines, int half)
 
 typedef struct LayerTask {
     Decoder *decoder;
-    const Compute *compute;
     int layer;
 } LayerTask;
 
@@ -109,57 +99,16 @@ static void cache_task(void *context, int r, int thread) {
     const LayerTask *task = context;
     Decoder *decoder = task->decoder;
     int heads = decoder->config->heads, dim = decoder->config->hidden / heads, half = dim / 2;
+    size_t row = (size_t)r * (size_t)decoder->config->hidden;
     const float *cosines = decoder->cosines + (size_t)r * (size_t)half;
     const float *sines = decoder->sines + (size_t)r * (size_t)half;
-    DecoderRow row = decoder->row[r];
     (void)thread;
     for (int head = 0; head < heads; head++) {
-        size_t from = (size_t)r * (size_t)decoder->config->hidden + (size_t)(head * dim);
-        size_t to = (size_t)row.position * (size_t)dim;
-        rotate(decoder->q + from, cosines, sines, half);
-        rotate(decoder->k + from, cosines, sines, half);
-        memcpy(cached(decoder, row.slot, task->layer, 0, head) + to, decoder->k + from,
-               (size_t)dim * sizeof(float));
-        memcpy(cached(decoder, row.slot, task->layer, 1, head) + to, decoder->v + from,
-               (size_t)dim * sizeof(float));
+        size_t at = row + (size_t)(head * dim);
+        rotate(decoder->q + at, cosines, sines, half);
+        rotate(decoder->k + at, cosines, sines, half);
     }
-}
-
-/*
- * One head over a tile of rows of one slot; the result replaces q. scratch:
- * scores [rows][keys].
- */
-static void attend_tile(const LayerTask *task, int head, int first, int rows, float *scratch) {
-    Decoder *decoder = task->decoder;
-    int hidden = decoder->config->hidden, dim = hidden / decoder->config->heads;
-    int slot = decoder->row[first].slot, keys = decoder->row[first + rows - 1].position + 1;
-    float scale = 1.0f / sqrtf((float)dim);
-    Panel q = {decoder->q + (size_t)first * (size_t)hidden + (size_t)(head * dim), rows, dim,
-               hidden};
-    Panel k = {cached(decoder, slot, task->layer, 0, head), keys, dim, dim};
-    Panel v = {cached(decoder, slot, task->layer, 1, head), keys, dim, dim};
-    Panel scores = {scratch, rows, keys, keys};
-
-    gemm_nt(q, k, scores);
-    for (int r = 0; r < rows; r++) {
-        float *row = scratch + (size_t)r * (size_t)keys;
-        int seen = decoder->row[first + r].position + 1;
-        for (int i = 0; i < seen; i++)
-            row[i] *= scale;
-        softmax(row, seen);
-        memset(row + seen, 0, (size_t)(keys - seen) * sizeof *row);
-    }
-    gemm_nn(scores, v, q);
-}
-
-/* chunk = tile * heads + head; a tile is TILE rows of a stretch, or one token. */
-static void attend_task(void *context, int chunk, int thread) {
-    const LayerTask *task = context;
-    Decoder *decoder = task->decoder;
-    int heads = decoder->config->heads, tile = decoder->one_slot ? TILE : 1;
-    int first = chunk / heads * tile;
-    attend_tile(task, chunk % heads, first, min_int(tile, decoder->rows - first),
-                compute_scratch(task->compute, thread));
+    cache_put(&decoder->cache, task->layer, decoder->row[r], decoder->k + row, decoder->v + row);
 }
 
 /* ---- layers ---- */
@@ -174,7 +123,6 @@ static void norm_rows(const float *x, float *y, const Norm *norm, int rows,
 static void attend(Decoder *decoder, int index, const Compute *compute) {
     const DecoderLayer *layer = &decoder->weights->layers[index];
     int rows = decoder->rows, hidden = decoder->config->hidden;
-    int tiles = decoder->one_slot ? (rows + TILE - 1) / TILE : rows;
     Matmul in = {.x = decoder->normed, .rows = rows, .x_stride = hidden, .y_stride = hidden};
     Matmul q = in, k = in, v = in;
     q.w = layer->q, q.y = decoder->q;
@@ -182,9 +130,12 @@ static void attend(Decoder *decoder, int index, const Compute *compute) {
     v.w = layer->v, v.y = decoder->v;
     matmul_run((Matmul[]){q, k, v}, 3, compute->precision, compute->pool, compute->matmul_scratch);
 
-    LayerTask task = {decoder, compute, index};
+    LayerTask task = {decoder, index};
     pool_run(compute->pool, rows, cache_task, &task);
-    pool_run(compute->pool, tiles * decoder->config->heads, attend_task, &task);
+    if (decoder->one_slot)
+        cache_attend_stretch(&decoder->cache, index, decoder->row, rows, decoder->q, compute);
+    else
+        cache_attend_tokens(&decoder->cache, index, decoder->row, rows, decoder->q, compute);
     compute_matmul(compute, (Matmul){.x = decoder->q,
                                      .rows = rows,
                                      .x_stride = hidden,

@@ -8,21 +8,17 @@
 #ifndef OCR_DECODER_H
 #define OCR_DECODER_H
 
+#include "decoder/cache.h"
 #include "decoder/moe.h"
 
 /* Rows of a prompt that go through the layers together. */
 #define DECODER_PROMPT_ROWS 512
 
-typedef struct DecoderRow {
-    int slot, position;
-} DecoderRow;
-
 typedef struct Decoder {
     const DecoderConfig *config;
     const Weights *weights;
-    int slots, positions; /* capacity of the cache */
-    float *cache;         /* [slot][layer][key, value][head][positions][dim] */
-    float *frequencies;   /* [dim / 2] of the rotary embedding */
+    Cache cache;
+    float *frequencies; /* [dim / 2] of the rotary embedding */
     /* The batch in work. */
     int rows;
     bool one_slot;   /* rows are consecutive positions of one slot */
@@ -36,14 +32,17 @@ typedef struct Decoder {
     float *logits; /* [slots][vocabulary] */
 } Decoder;
 
+/* For that many pages of so many positions; the precision is that of the products to come. */
+CacheShape decoder_cache_shape(const DecoderConfig *config, int slots, int positions,
+                               Precision precision);
+
 /*
  * Two layouts: what lives as long as the session, and the buffers of a batch,
  * which others may use while no batch is in work.
  */
-void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, int slots, int positions,
+void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, const CacheShape *shape,
                           Arena *arena);
 void decoder_layout(Decoder *decoder, const Weights *weights, Arena *arena);
-size_t decoder_thread_floats(int positions);
 /* Once the cache's memory is real. */
 void decoder_init(Decoder *decoder);
 

@@ -19,3 +19,8 @@ void convert_to_f32(const void *values, WeightType type, size_t count, float *ou
         break; /* not elements but blocks: quant.h */
     }
 }
+
+void convert_to_bf16(const float *values, size_t count, uint16_t *out) {
+    for (size_t i = 0; i < count; i++)
+        out[i] = values[i] == values[i] ? bf16_nearest(values[i]) : 0x7FC0;
+}

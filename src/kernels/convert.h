@@ -1,5 +1,5 @@
 /*
- * convert.h - weights to f32.
+ * convert.h - numbers of other types to f32, and back to bf16.
  */
 #ifndef OCR_CONVERT_H
 #define OCR_CONVERT_H
@@ -26,5 +26,8 @@ static inline float f16_to_f32(uint16_t bits) {
 
 /* values: count elements of a type that is not quantized, aligned to their size. */
 void convert_to_f32(const void *values, WeightType type, size_t count, float *out);
+
+/* To nearest, ties to even; NaN stays NaN. */
+void convert_to_bf16(const float *values, size_t count, uint16_t *out);
 
 #endif

@@ -92,4 +92,5 @@ INLINE void put_sums(float *c, const Sum *sums, bool first) {
 
 #include "kernels/matmul_simd.h"
 #include "kernels/gemm_simd.h"
+#include "kernels/attend_simd.h"
 #endif

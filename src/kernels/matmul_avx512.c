@@ -62,4 +62,5 @@ INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
 #include "kernels/matmul_avx512.h"
 #include "kernels/matmul_simd.h"
 #include "kernels/gemm_simd.h"
+#include "kernels/attend_simd.h"
 #endif

@@ -164,6 +164,10 @@ void pool_watch(OcrPool *pool, bool (*interrupted)(void)) {
 void pool_run(OcrPool *pool, int chunks, PoolTask task, void *context) {
     if (chunks <= 0 || pool_interrupted(pool))
         return;
+    if (chunks == 1) { /* not worth the others' attention */
+        task(context, 0, 0);
+        return;
+    }
     pool->task = task;
     pool->context = context;
     pool->chunks = chunks;

@@ -111,11 +111,18 @@ BODY float row_poison(const float *x, int width) {
     return lanes_sum(lane);
 }
 
-BODY void softmax_body(float *x, int width) {
+BODY float softmax_part_body(float *x, int width, float *sum) {
     float max = row_max(x, width), poison = row_poison(x, width);
     for (int i = 0; i < width; i++)
         x[i] = exp_negative(x[i] - max);
-    float scale = 1.0f / (row_sum(x, width) + poison);
+    *sum = row_sum(x, width) + poison;
+    return max;
+}
+
+BODY void softmax_body(float *x, int width) {
+    float sum;
+    softmax_part_body(x, width, &sum);
+    float scale = 1.0f / sum;
     for (int i = 0; i < width; i++)
         x[i] *= scale;
 }
@@ -162,6 +169,7 @@ COPIES(void, layer_norm,
 COPIES(void, rms_norm, (const float *x, const float *weight, int width, float epsilon, float *y),
        (x, weight, width, epsilon, y))
 COPIES(void, softmax, (float *x, int width), (x, width))
+COPIES(float, softmax_part, (float *x, int width, float *sum), (x, width, sum))
 COPIES(float, log_sum_exp, (const float *x, int width), (x, width))
 
 bool all_finite(const float *x, size_t count) {

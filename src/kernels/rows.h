@@ -21,6 +21,12 @@ void rms_norm(const float *x, const float *weight, int width, float epsilon, flo
 /* In place; a row that holds NaN or +infinity becomes NaN. x: [width], width >= 1 */
 void softmax(float *x, int width);
 
+/*
+ * The same but for the division, for a softmax that is put together from parts: x becomes
+ * exp(x - most), *sum their sum (NaN if x holds NaN or +infinity), and most is returned.
+ */
+float softmax_part(float *x, int width, float *sum);
+
 /* log(sum(exp(x))); not finite if x holds NaN or an infinity. x: [width], width >= 1 */
 float log_sum_exp(const float *x, int width);
 

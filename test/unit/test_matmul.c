@@ -2,6 +2,7 @@
  * Every kernel level against the loops summed in double. Inputs lie directly
  * before a page that may not be touched.
  */
+#include "guarded.h"
 #include "support.h"
 
 #include "kernels/convert.h"
@@ -11,30 +12,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-/* ---- memory that ends where the system says no ---- */
-
-typedef struct Guarded {
-    void *data; /* its last byte is the last that may be touched */
-    void *mapping;
-    size_t mapped;
-} Guarded;
-
-static Guarded guarded(size_t bytes) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), usable = (bytes + page - 1) / page * page;
-    Guarded g = {.mapped = usable + page};
-    g.mapping = mmap(NULL, g.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(g.mapping, MAP_FAILED);
-    assert_int_equal(mprotect((char *)g.mapping + usable, page, PROT_NONE), 0);
-    g.data = (char *)g.mapping + usable - bytes;
-    return g;
-}
-
-static void release(Guarded g) {
-    munmap(g.mapping, g.mapped);
-}
 
 /* ---- numbers ---- */
 

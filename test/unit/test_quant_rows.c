@@ -2,6 +2,7 @@
  * Products by quantized weights, at every CPU level: exact ones against double
  * precision, fast ones within what rounding activations to 8 bits or bf16 may cost.
  */
+#include "guarded.h"
 #include "support.h"
 
 #include "kernels/cpu.h"
@@ -11,8 +12,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define COLUMNS 37 /* of the output: no multiple of what any kernel takes */
 #define THREADS 2
@@ -20,35 +19,24 @@
 static OcrPool *pool;
 static void *scratch;
 
-/* Weights that end where the mapping ends: a byte too far is a fault. */
+/* Weights that end where the mapping ends. */
 typedef struct Weights {
     Matrix w;
     float *values; /* [rows][columns] what they mean */
-    void *map[2];
-    size_t size[2];
+    Guarded q, scales;
 } Weights;
-
-static void *map_tail(size_t bytes, void **map, size_t *size) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    *size = (bytes + page - 1) / page * page + page;
-    char *base = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(base, MAP_FAILED);
-    assert_int_equal(mprotect(base + *size - page, page, PROT_NONE), 0);
-    *map = base;
-    return base + *size - page - bytes;
-}
 
 static Weights make_weights(WeightType type, int columns, uint64_t *random) {
     size_t row = type == WEIGHT_Q8 ? (size_t)columns : q4_row_bytes(columns);
     int blocks = type == WEIGHT_Q8 ? q8_blocks(columns) : q4_blocks(columns);
     Weights out = {.w = {.type = type, .rows = COLUMNS, .columns = columns}};
-    uint8_t *q = map_tail(COLUMNS * row, &out.map[0], &out.size[0]);
-    uint16_t *scales = map_tail((size_t)(2 * COLUMNS * blocks), &out.map[1], &out.size[1]);
+    out.q = guarded(COLUMNS * row);
+    out.scales = guarded((size_t)(2 * COLUMNS * blocks));
     out.values = malloc((size_t)(COLUMNS * columns) * sizeof(float));
     for (int n = 0; n < COLUMNS; n++) {
         float *values = out.values + n * columns;
-        uint8_t *to = q + (size_t)n * row;
-        uint16_t *scale = scales + n * blocks;
+        uint8_t *to = (uint8_t *)out.q.data + (size_t)n * row;
+        uint16_t *scale = (uint16_t *)out.scales.data + n * blocks;
         for (int k = 0; k < columns; k++)
             values[k] = (float)random_between(random, -1000, 1000) / 1000;
         if (type == WEIGHT_Q8) {
@@ -59,14 +47,14 @@ static Weights make_weights(WeightType type, int columns, uint64_t *random) {
             dequantize_q4(to, scale, 0, columns, values);
         }
     }
-    out.w.data = q;
-    out.w.scales = scales;
+    out.w.data = out.q.data;
+    out.w.scales = out.scales.data;
     return out;
 }
 
 static void free_weights(Weights *weights) {
-    for (int i = 0; i < 2; i++)
-        munmap(weights->map[i], weights->size[i]);
+    release(weights->q);
+    release(weights->scales);
     free(weights->values);
 }
 

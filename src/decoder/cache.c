@@ -1,0 +1,233 @@
+#include "decoder/cache.h"
+
+#include "base/numbers.h"
+#include "kernels/attend.h"
+#include "kernels/convert.h"
+#include "kernels/rows.h"
+
+#include <math.h>
+#include <string.h>
+
+#define TILE 32 /* consecutive queries of one head that share a pass over the keys */
+
+static int max_stretches(const CacheShape *shape) {
+    return ceil_div(shape->positions, CACHE_STRETCH);
+}
+
+static size_t part_floats(const CacheShape *shape) {
+    return (size_t)shape->dim + 2;
+}
+
+void cache_layout(Cache *cache, const CacheShape *shape, Arena *arena) {
+    size_t planes = (size_t)shape->slots * (size_t)shape->layers * 2;
+    size_t width = (size_t)shape->heads * (size_t)shape->dim;
+    size_t element = shape->type == WEIGHT_F32 ? sizeof(float) : sizeof(uint16_t);
+    size_t parts = (size_t)shape->slots * (size_t)shape->heads * (size_t)max_stretches(shape);
+    cache->shape = *shape;
+    cache->data = arena_take(arena, planes * (size_t)shape->positions, width * element);
+    cache->parts = ARENA_TAKE(arena, float, parts *part_floats(shape));
+}
+
+/* A tile's scores, keys or values of a stretch as f32, and sums of values: of all and of one. */
+size_t cache_thread_floats(const CacheShape *shape) {
+    size_t dim = (size_t)shape->dim;
+    return TILE * CACHE_STRETCH + CACHE_STRETCH * dim + 2 * TILE * dim;
+}
+
+/* Keys (kind 0) or values (kind 1) of one head, from a position on. */
+static char *cached(const Cache *cache, int layer, int kind, int head, DecoderRow at) {
+    const CacheShape *shape = &cache->shape;
+    size_t plane = ((size_t)at.slot * (size_t)shape->layers + (size_t)layer) * 2 + (size_t)kind;
+    size_t row = (plane * (size_t)shape->heads + (size_t)head) * (size_t)shape->positions +
+                 (size_t)at.position;
+    size_t element = shape->type == WEIGHT_F32 ? sizeof(float) : sizeof(uint16_t);
+    return (char *)cache->data + row * (size_t)shape->dim * element;
+}
+
+void cache_put(const Cache *cache, int layer, DecoderRow row, const float *k, const float *v) {
+    const CacheShape *shape = &cache->shape;
+    size_t dim = (size_t)shape->dim;
+    for (int head = 0; head < shape->heads; head++)
+        for (int kind = 0; kind < 2; kind++) {
+            const float *from = (kind == 0 ? k : v) + (size_t)head * dim;
+            void *to = cached(cache, layer, kind, head, row);
+            if (shape->type == WEIGHT_F32)
+                memcpy(to, from, dim * sizeof *from);
+            else
+                convert_to_bf16(from, dim, to);
+        }
+}
+
+typedef struct AttendTask {
+    const Cache *cache;
+    int layer;
+    const DecoderRow *rows; /* [count] */
+    int count;
+    float *x;      /* [count][heads * dim] */
+    int stretches; /* of the longest of the rows */
+    const Compute *compute;
+} AttendTask;
+
+static float *query(const AttendTask *task, int row, int head) {
+    const CacheShape *shape = &task->cache->shape;
+    return task->x + ((size_t)row * (size_t)shape->heads + (size_t)head) * (size_t)shape->dim;
+}
+
+/* ---- what stretches come to ---- */
+
+/* sum exp(s - most), and sum exp(s - most) v in out, over some keys of score s and value v */
+typedef struct Part {
+    float most, sum;
+    float *out; /* [dim] */
+} Part;
+
+/* a becomes what the keys of both come to. */
+static void join(Part *a, const Part *b, int dim) {
+    float most = b->most > a->most ? b->most : a->most;
+    float keep = expf(a->most - most), add = expf(b->most - most);
+    a->most = most;
+    a->sum = a->sum * keep + b->sum * add;
+    for (int i = 0; i < dim; i++)
+        a->out[i] = a->out[i] * keep + b->out[i] * add;
+}
+
+static void finish(const Part *part, int dim, float *out) {
+    float scale = 1.0f / part->sum;
+    for (int i = 0; i < dim; i++)
+        out[i] = part->out[i] * scale;
+}
+
+/* scores become the weights of values. */
+static void weigh(float *scores, int count, int dim, Part *part) {
+    float scale = 1.0f / sqrtf((float)dim);
+    for (int i = 0; i < count; i++)
+        scores[i] *= scale;
+    part->most = softmax_part(scores, count, &part->sum);
+}
+
+/* ---- one token for each of several slots ---- */
+
+static Part token_part(const AttendTask *task, int row, int head, int stretch) {
+    const CacheShape *shape = &task->cache->shape;
+    size_t heads = (size_t)shape->heads, index = (size_t)row * heads + (size_t)head;
+    float *at = task->cache->parts +
+                (index * (size_t)max_stretches(shape) + (size_t)stretch) * part_floats(shape);
+    return (Part){at[0], at[1], at + 2};
+}
+
+/* chunk = (row * heads + head) * stretches + stretch */
+static void token_task(void *context, int chunk, int thread) {
+    const AttendTask *task = context;
+    const CacheShape *shape = &task->cache->shape;
+    int stretch = chunk % task->stretches, head = chunk / task->stretches % shape->heads;
+    int r = chunk / task->stretches / shape->heads, first = stretch * CACHE_STRETCH;
+    int count = min_int(CACHE_STRETCH, task->rows[r].position + 1 - first);
+    if (count <= 0)
+        return;
+    DecoderRow at = {task->rows[r].slot, first};
+    float *scores = compute_scratch(task->compute, thread), *q = query(task, r, head);
+    Matrix keys = {cached(task->cache, task->layer, 0, head, at), shape->type, count, shape->dim,
+                   NULL};
+    Matrix values = keys;
+    values.data = cached(task->cache, task->layer, 1, head, at);
+    Part part = token_part(task, r, head, stretch);
+
+    attend_keys(q, keys, scores);
+    weigh(scores, count, shape->dim, &part);
+    attend_values(scores, values, part.out);
+    part.out[-2] = part.most;
+    part.out[-1] = part.sum;
+    if (task->stretches == 1)
+        finish(&part, shape->dim, q);
+}
+
+/* chunk = row */
+static void join_task(void *context, int r, int thread) {
+    const AttendTask *task = context;
+    const CacheShape *shape = &task->cache->shape;
+    int stretches = ceil_div(task->rows[r].position + 1, CACHE_STRETCH);
+    (void)thread;
+    for (int head = 0; head < shape->heads; head++) {
+        Part all = token_part(task, r, head, 0);
+        for (int s = 1; s < stretches; s++) {
+            Part part = token_part(task, r, head, s);
+            join(&all, &part, shape->dim);
+        }
+        finish(&all, shape->dim, query(task, r, head));
+    }
+}
+
+void cache_attend_tokens(const Cache *cache, int layer, const DecoderRow *rows, int count, float *x,
+                         const Compute *compute) {
+    AttendTask task = {cache, layer, rows, count, x, 1, compute};
+    for (int r = 0; r < count; r++)
+        task.stretches = max_int(task.stretches, ceil_div(rows[r].position + 1, CACHE_STRETCH));
+    pool_run(compute->pool, count * cache->shape.heads * task.stretches, token_task, &task);
+    if (task.stretches > 1)
+        pool_run(compute->pool, count, join_task, &task);
+}
+
+/* ---- many positions of one slot ---- */
+
+/* Keys or values of a stretch as f32: where they lie, or else a copy. */
+static Panel panel(const Cache *cache, int layer, int kind, int head, DecoderRow at, int count,
+                   float *copy) {
+    int dim = cache->shape.dim;
+    void *from = cached(cache, layer, kind, head, at);
+    if (cache->shape.type == WEIGHT_F32)
+        return (Panel){from, count, dim, dim};
+    convert_to_f32(from, cache->shape.type, (size_t)count * (size_t)dim, copy);
+    return (Panel){copy, count, dim, dim};
+}
+
+/* Scores of a tile's queries [rows][count], weighted: parts[rows] get their sums, but not out. */
+static void weigh_tile(const AttendTask *task, int first_row, DecoderRow at, Panel scores,
+                       Part *parts) {
+    for (int r = 0; r < scores.rows; r++) {
+        float *row = scores.data + (size_t)r * (size_t)scores.stride;
+        int seen = min_int(scores.columns, task->rows[first_row + r].position + 1 - at.position);
+        parts[r].most = -INFINITY;
+        parts[r].sum = 0;
+        if (seen > 0)
+            weigh(row, seen, task->cache->shape.dim, &parts[r]);
+        seen = max_int(seen, 0);
+        memset(row + seen, 0, (size_t)(scores.columns - seen) * sizeof *row);
+    }
+}
+
+/* chunk = tile * heads + head */
+static void tile_task(void *context, int chunk, int thread) {
+    const AttendTask *task = context;
+    const CacheShape *shape = &task->cache->shape;
+    int head = chunk % shape->heads, first = chunk / shape->heads * TILE, dim = shape->dim;
+    int rows = min_int(TILE, task->count - first);
+    int keys = task->rows[first + rows - 1].position + 1;
+    Panel q = {query(task, first, head), rows, dim, shape->heads * dim};
+    float *scratch = compute_scratch(task->compute, thread);
+    float *copy = scratch + TILE * CACHE_STRETCH, *out = copy + CACHE_STRETCH * dim;
+    Part all[TILE], parts[TILE];
+    for (int r = 0; r < rows; r++) {
+        all[r].out = out + (size_t)r * (size_t)dim;
+        parts[r].out = all[r].out + TILE * (size_t)dim;
+    }
+    for (int k = 0; k < keys; k += CACHE_STRETCH) {
+        int count = min_int(CACHE_STRETCH, keys - k);
+        DecoderRow at = {task->rows[first].slot, k};
+        Panel scores = {scratch, rows, count, count};
+        Part *here = k == 0 ? all : parts;
+        gemm_nt(q, panel(task->cache, task->layer, 0, head, at, count, copy), scores);
+        weigh_tile(task, first, at, scores, here);
+        gemm_nn(scores, panel(task->cache, task->layer, 1, head, at, count, copy),
+                (Panel){here[0].out, rows, dim, dim});
+        for (int r = 0; k > 0 && r < rows; r++)
+            join(&all[r], &parts[r], dim);
+    }
+    for (int r = 0; r < rows; r++)
+        finish(&all[r], dim, query(task, first + r, head));
+}
+
+void cache_attend_stretch(const Cache *cache, int layer, const DecoderRow *rows, int count,
+                          float *x, const Compute *compute) {
+    AttendTask task = {cache, layer, rows, count, x, 1, compute};
+    pool_run(compute->pool, ceil_div(count, TILE) * cache->shape.heads, tile_task, &task);
+}
