@@ -41,7 +41,7 @@ server() {
     folder=$(mktemp -d "${TMPDIR:-/tmp}/deepseek_ocr_test.XXXXXX")
     mkdir "$folder/demo"
     make -s --no-print-directory -C test checkpoints
-    cp -r test/server test/goldens build/checkpoints "$folder"
+    cp -r test/server test/goldens build/checkpoints README.md doc "$folder"
     cp -r demo/pages "$folder/demo"
     chmod -R u+w "$folder"
     if is_root; then chown -R postgres "$folder"; fi

@@ -1,7 +1,7 @@
 # What the server tests share: a cluster with the sample pages in it, a look at
 # a backend's memory, and checkpoint folders that are broken in one way each.
 #
-# The tests run in a folder that holds server/, goldens/, demo/pages/ and checkpoints/.
+# The tests run in a folder that holds server/, goldens/, demo/pages/, checkpoints/, doc/ and README.md.
 package OcrTest;
 
 use strict;
@@ -19,7 +19,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes;
 
-our @EXPORT = qw(start_cluster page_text read_file write_file copy_folder nano_folder quick_folder edit_json
+our @EXPORT = qw(start_cluster documented_sql pages_read page_text read_file write_file copy_folder nano_folder quick_folder edit_json
   read_safetensors write_safetensors private_kb median
   bytea load_pages load_image grey_png golden golden_text);
 
@@ -48,6 +48,23 @@ sub page_text
 	my $text = read_file("$root/demo/pages/$name.txt");
 	chomp $text;
 	return $text;
+}
+
+# The SQL of a section of a document, one string for each block.
+sub documented_sql
+{
+	my ($document, $heading) = @_;
+	my ($section) = read_file("$root/$document") =~ /^#+ \Q$heading\E\n(.*?)(?=^#+ |\z)/ms
+	  or die "$document has no section \"$heading\"";
+	return $section =~ /^```sql\n(.*?)^```/msg;
+}
+
+# Pages that a database's sessions have read. Needs the library to be preloaded.
+sub pages_read
+{
+	my ($node, $database) = @_;
+	return $node->safe_psql($database // 'postgres',
+		'SELECT pages FROM pg_stat_ocr WHERE shared AND datname = current_database()');
 }
 
 # A started server with the extension and the table pages (name, image).
