@@ -1,5 +1,5 @@
-# The main job: pages in a table become text, alone and in parallel, with the
-# library preloaded and without, in databases of any encoding.
+# The main job: pages in a table become text, with the library preloaded and
+# without, in databases of any encoding.
 use strict;
 use warnings;
 
@@ -17,23 +17,7 @@ for my $page (@pages)
 		page_text($page), "$page is read");
 }
 
-# ---- parallel query ----
-
-$node->safe_psql('postgres', q{
-	CREATE TABLE alone AS SELECT name, ocr(image, 'tiny') AS content FROM pages WHERE name IN ('receipt', 'strip');
-	CREATE TABLE many AS SELECT name, image FROM pages JOIN alone USING (name), generate_series(1, 3);
-	ALTER TABLE many SET (parallel_workers = 2);
-	ANALYZE many;
-});
-my $parallel = 'SET max_parallel_workers_per_gather = 2;'; # no other setting: ocr() is dear enough
-like($node->safe_psql('postgres', "$parallel EXPLAIN (ANALYZE, COSTS OFF) SELECT ocr(image, 'tiny') FROM many"),
-	qr/Workers Launched: 2/, 'workers are launched');
-is($node->safe_psql('postgres', $parallel . q{
-		SELECT count(*) FROM (SELECT name, ocr(image, 'tiny') AS content FROM many) AS m
-		JOIN alone USING (name) WHERE m.content = alone.content}),
-	6, 'and read what one process reads alone');
-
-# The number of threads changes nothing either, to the last bit.
+# The number of threads changes nothing, to the last bit.
 my $fingerprint = q{SELECT md5(vision_tokens(image, 'tiny')::text) FROM pages WHERE name = 'strip'};
 is($node->safe_psql('postgres', "SET deepseek_ocr.threads = 1; $fingerprint"),
 	$node->safe_psql('postgres', "SET deepseek_ocr.threads = 3; $fingerprint"),
