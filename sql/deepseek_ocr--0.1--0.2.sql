@@ -81,3 +81,21 @@ CREATE FUNCTION ocr_query(query text, mode ocr_mode DEFAULT 'auto', prompt text 
 
 COMMENT ON FUNCTION ocr_query(text, ocr_mode, text) IS
   'the texts of the images that a query returns in its second column, beside the keys in its first; images are read together';
+
+-- Documents of several pages; VOLATILE for the same reasons.
+
+CREATE FUNCTION ocr_pages(
+    document bytea,
+    mode ocr_mode DEFAULT 'auto',
+    prompt text DEFAULT NULL,
+    first integer DEFAULT 1,
+    last integer DEFAULT NULL)
+  RETURNS TABLE (
+    page integer,
+    text text,
+    error text,
+    sqlstate text)
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 5000000 ROWS 5;
+
+COMMENT ON FUNCTION ocr_pages(bytea, ocr_mode, text, integer, integer) IS
+  'the texts of a document''s pages, or what is wrong with a page: an image, or a TIFF of several pages';

@@ -143,8 +143,8 @@ static void fill_slot(Batch *batch, int slot) {
         if (!waits(page))
             continue;
         scratch = palloc_extended(ocr_start_bytes(&asked->image, &asked->plan), MCXT_ALLOC_HUGE);
-        if (ocr_session_start(batch->session, slot, page->input.file, &asked->image,
-                              &asked->request, &asked->plan, scratch, &err) == OCR_OK) {
+        if (ocr_session_start(batch->session, slot, asked->file, &asked->image, &asked->request,
+                              &asked->plan, scratch, &err) == OCR_OK) {
             batch->page_of_slot[slot] = index;
             batch->live++;
         } else {

@@ -95,16 +95,18 @@ Datum vision_tokens(PG_FUNCTION_ARGS) {
 }
 
 /*
- * The plan from the first bytes of a long value, if they tell all. A PNG may say
- * at its end which way is up, and on that depends how it is tiled.
+ * The plan from the first bytes of a long value, if they tell all. A PNG or WebP
+ * may say at its end which way is up, and on that depends how it is tiled; how
+ * many pages a TIFF has is known at its end, too.
  */
-static bool plan_from_prefix(Datum image, PageInput *input, PagePlan *out) {
+static bool plan_from_prefix(Datum image, PageInput input, PagePlan *out) {
     OcrError err;
 
     if (toast_raw_datum_size(image) - VARHDRSZ <= HEADER_BYTES)
         return false;
-    input->file = bytes_of((bytea *)PG_DETOAST_DATUM_SLICE(image, 0, HEADER_BYTES));
-    return page_plan(input, out, &err) == OCR_OK &&
+    input.file = bytes_of((bytea *)PG_DETOAST_DATUM_SLICE(image, 0, HEADER_BYTES));
+    input.page = 1;
+    return page_plan(&input, out, &err) == OCR_OK && out->image.format != OCR_FORMAT_TIFF &&
            (out->image.format == OCR_FORMAT_JPEG || out->plan.columns * out->plan.rows == 1);
 }
 
@@ -117,7 +119,7 @@ Datum vision_token_count(PG_FUNCTION_ARGS) {
     if (!get_options(fcinfo, &input))
         PG_RETURN_NULL();
     input.encode_only = true;
-    if (!plan_from_prefix(PG_GETARG_DATUM(0), &input, &asked)) {
+    if (!plan_from_prefix(PG_GETARG_DATUM(0), input, &asked)) {
         input.file = bytes_of(PG_GETARG_BYTEA_PP(0));
         if (page_plan(&input, &asked, &err) != OCR_OK)
             error_raise(&err);

@@ -3,6 +3,7 @@
 
 #include "utils/memutils.h"
 
+#include "pg/document.h"
 #include "pg/errors.h"
 #include "pg/model_cache.h"
 #include "pg/page.h"
@@ -12,8 +13,11 @@
 
 static OcrCode prepare(const PageInput *input, const OcrModel *model, PagePlan *out,
                        OcrError *err) {
-    OcrCode code = ocr_image_probe(input->file, 0, setting_max_image_pixels, &out->image, err);
+    OcrCode code = document_image(input, &out->file, err);
 
+    if (code == OCR_OK)
+        code = ocr_image_probe(out->file, Max(input->page, 1) - 1, setting_max_image_pixels,
+                               &out->image, err);
     if (code != OCR_OK)
         return code;
     out->request = (OcrRequest){
@@ -57,7 +61,7 @@ static OcrCode start(const PageInput *input, const OcrModel *model, PageResult *
     block = MemoryContextAllocHuge(result->context, ocr_session_bytes(model, &limits));
     result->session = ocr_session_create(model, &limits, threads_pool(limits.threads), block);
     scratch = MemoryContextAllocHuge(result->context, ocr_start_bytes(&asked.image, &asked.plan));
-    code = ocr_session_start(result->session, 0, input->file, &asked.image, &asked.request,
+    code = ocr_session_start(result->session, 0, asked.file, &asked.image, &asked.request,
                              &asked.plan, scratch, err);
     pfree(scratch);
     return code;

@@ -9,6 +9,7 @@
 /* What is asked for: the SQL arguments. */
 typedef struct PageInput {
     OcrBytes file;
+    int page; /* of the file, from 1; 0: the first, with a NOTICE if there are more */
     OcrMode mode;
     const char *prompt; /* UTF-8; NULL: the default */
     bool encode_only;   /* stop after the vision tokens */
@@ -36,6 +37,7 @@ char *session_text(const OcrSession *session, int slot, size_t *length);
 
 /* How a page would be read. */
 typedef struct PagePlan {
+    OcrBytes file; /* the image, see document_image */
     OcrImageInfo image;
     OcrRequest request;
     OcrPlan plan;
