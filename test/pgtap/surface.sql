@@ -28,6 +28,9 @@ INSERT INTO expected VALUES
    'text[]', 'v', 's'),
   ('ocr_query', 'query text, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text',
    'TABLE(key text, text text, error text, sqlstate text)', 'v', 'u'),
+  ('ocr_pages', 'document bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text, '
+   'first integer DEFAULT 1, last integer DEFAULT NULL::integer',
+   'TABLE(page integer, text text, error text, sqlstate text)', 'v', 's'),
   ('ocr_load', 'OUT name text, OUT parameters bigint, OUT bytes bigint, OUT weight_type text, '
    'OUT context integer, OUT load_ms double precision', 'record', 'v', 'r'),
   ('ocr_models', 'OUT name text, OUT current boolean, OUT path text, OUT parameters bigint, '
