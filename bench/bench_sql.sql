@@ -1,0 +1,48 @@
+-- Run by bench_sql.sh, which fills `images` and sets the variables.
+\set ON_ERROR_STOP on
+\pset footer off
+
+CREATE EXTENSION deepseek_ocr;
+SET deepseek_ocr.model = :'model';
+SET deepseek_ocr.max_tokens = :max_tokens;
+
+CREATE TABLE pages AS
+SELECT image FROM generate_series(1, :pages) AS n, images LIMIT :pages;
+
+CREATE TABLE times (what text, seconds double precision);
+
+-- Loads the model.
+SELECT ocr(image) IS NOT NULL AS warm FROM pages LIMIT 1 \gset
+
+DO $$
+DECLARE
+    page record;
+    begin_at timestamptz;
+    of_engine double precision;
+BEGIN
+    FOR page IN SELECT image FROM pages LOOP
+        begin_at := clock_timestamp();
+        SELECT (d.image_ms + d.encode_ms + d.prefill_ms + d.decode_ms) / 1000
+            INTO of_engine FROM ocr_detail(page.image) AS d;
+        INSERT INTO times VALUES
+            ('one page through SQL', extract(epoch FROM clock_timestamp() - begin_at)),
+            ('its stages in the engine', of_engine);
+    END LOOP;
+
+    begin_at := clock_timestamp();
+    PERFORM ocr(image) FROM pages;
+    INSERT INTO times VALUES
+        ('all pages, ocr()', extract(epoch FROM clock_timestamp() - begin_at));
+
+    begin_at := clock_timestamp();
+    PERFORM ocr_batch(array_agg(image)) FROM pages;
+    INSERT INTO times VALUES
+        ('all pages, ocr_batch()', extract(epoch FROM clock_timestamp() - begin_at));
+END $$;
+
+SELECT what, round((1000 * percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds))::numeric, 1) AS "ms, median"
+FROM times GROUP BY what ORDER BY min(seconds);
+
+SELECT round(100 * (s.ms / e.ms - 1)::numeric, 1) AS "what SQL adds, %"
+FROM (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS ms FROM times WHERE what = 'one page through SQL') AS s,
+     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS ms FROM times WHERE what = 'its stages in the engine') AS e;
