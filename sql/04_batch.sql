@@ -9,10 +9,13 @@ SELECT ocr_batch(NULL) IS NULL AS "no array", ocr_batch('{}') AS "an empty one",
        ocr_batch('{NULL,NULL}') AS "no images";
 
 -- Bad pages and absent ones between good ones; three good pages take turns in two slots.
+SELECT ocr(image, 'tiny') AS alone FROM pages WHERE name = 'strip' \gset
+SELECT pg_stat_ocr_reset();
 SET deepseek_ocr.batch_size = 2;
 SELECT ocr_batch(ARRAY['no image', image, NULL, '', image, substr(image, 1, 2000), image], 'tiny')
-     = ARRAY[NULL, t, NULL, NULL, t, NULL, t] AS "the others are read"
-FROM pages, ocr(image, 'tiny') AS t WHERE name = 'strip';
+     = ARRAY[NULL, :'alone', NULL, NULL, :'alone', NULL, :'alone'] AS "the others are read"
+FROM pages WHERE name = 'strip';
+SELECT pages, errors FROM pg_stat_ocr;
 RESET deepseek_ocr.batch_size;
 
 -- The shape is kept, lower bounds included.
@@ -35,14 +38,17 @@ SELECT ocr_batch(ARRAY[image]) FROM pages WHERE name = 'strip';
 \set VERBOSITY default
 RESET deepseek_ocr.max_session_memory;
 
--- A query's rows: two stretches of four, in the query's order.
+-- A query's rows, in the query's order; more of them than are fetched at once.
 SET deepseek_ocr.batch_size = 1;
-SELECT q.key, q.text = ocr(image, 'tiny') AS "as ocr()", q.error, q.sqlstate
-FROM pages, ocr_query($$
-    SELECT i, CASE i WHEN 2 THEN 'no image' WHEN 5 THEN NULL ELSE image END
-    FROM pages, generate_series(6, 1, -1) AS i WHERE name = 'strip' ORDER BY i DESC$$, 'tiny') AS q
-WHERE name = 'strip';
+CREATE TABLE read AS
+SELECT row_number() OVER () AS place, q.*
+FROM ocr_query($$
+    SELECT i, CASE WHEN i IN (3, 30) THEN image WHEN i = 5 THEN NULL ELSE 'no image' END
+    FROM pages, generate_series(40, 1, -1) AS i WHERE name = 'strip' ORDER BY i DESC$$, 'tiny') AS q;
 RESET deepseek_ocr.batch_size;
+SELECT key, read.text = ocr(image, 'tiny') AS "as ocr()", error, sqlstate
+FROM read, pages WHERE name = 'strip' AND key::int IN (3, 4, 5, 30) ORDER BY place;
+SELECT count(*), count(sqlstate) AS bad, bool_and(key::int = 41 - place) AS "in order" FROM read;
 SELECT q.text = ocr(image, 'tiny', 'Free OCR.') AS "mode and prompt"
 FROM pages, ocr_query($$SELECT name, image FROM pages WHERE name = 'strip'$$, 'tiny', 'Free OCR.') AS q
 WHERE name = q.key;

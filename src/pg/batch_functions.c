@@ -80,7 +80,7 @@ Datum ocr_batch(PG_FUNCTION_ARGS) {
 /* ---- ocr_query() ---- */
 
 /* Pages and bytes of images that are fetched at once, but for the last of them. */
-#define STRETCH_ROUNDS 4
+#define STRETCH_ROUNDS 16
 #define STRETCH_BYTES (64 * 1024 * 1024)
 
 typedef struct Stretch {
@@ -144,8 +144,11 @@ static void add_row(Stretch *stretch, PageInput options, HeapTuple row, TupleDes
 
 /* Fetch rows until the stretch is full; false if there are no more. */
 static bool fetch_stretch(Stretch *stretch, PageInput options, Portal rows) {
+    MemoryContext work = CurrentMemoryContext;
+
     while (stretch->count < stretch->room && stretch->bytes < STRETCH_BYTES) {
         SPI_cursor_fetch(rows, true, 1);
+        MemoryContextSwitchTo(work); /* SPI leaves its own, which lives too long */
         if (SPI_processed == 0)
             return false;
         add_row(stretch, options, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);

@@ -79,6 +79,8 @@ my ($ret, $out, $err) =
 like($err, qr/22P05/, 'LATIN1: PostgreSQL\'s own error for characters that it has not');
 is($node->safe_psql('LATIN1', "$nonsense SELECT t.text IS NULL, t.sqlstate FROM golden, ocr_try(image, 'tiny') AS t"),
 	't|22P05', 'LATIN1: which ocr_try() returns');
+($ret, $out, $err) = $node->psql('LATIN1', "\\set VERBOSITY sqlstate\n$nonsense SELECT ocr_batch(ARRAY[image], 'tiny') FROM golden");
+is("$out $err", '{NULL} psql:<stdin>:6: WARNING:  22P05', 'LATIN1: and of which ocr_batch() warns');
 
 $node->stop;
 done_testing();
