@@ -13,6 +13,7 @@
 #include "pg/encoding.h"
 #include "pg/errors.h"
 #include "pg/settings.h"
+#include "pg/stats.h"
 
 /* Pages that are read together; each is in memory until all of them are read. */
 typedef struct Stretch {
@@ -58,11 +59,13 @@ static void put_stretch(ReturnSetInfo *result, const Stretch *stretch) {
         const BatchPage *page = &stretch->pages[i];
         const OcrError *fault = &stretch->faults[i];
 
-        if (fault->code != OCR_OK)
+        if (fault->code != OCR_OK) {
+            stats_count_error(error_sqlstate(fault->code));
             put_row(result, stretch->numbers[i], NULL, message_from_utf8(fault->message),
                     error_sqlstate(fault->code));
-        else
+        } else {
             put_row(result, stretch->numbers[i], page->content, page->message, page->sqlstate);
+        }
     }
 }
 

@@ -72,6 +72,8 @@ my %adds = (
 	'SELECT ocr(image) FROM pages' => 4,
 	'SELECT t.* FROM pages, ocr_try(image) AS t' => 4,
 	'SELECT ocr_batch(array_agg(image)) FROM pages' => 4,
+	q{SELECT * FROM ocr_query('SELECT name, image FROM pages')} => 4,
+	'SELECT p.* FROM pages, ocr_pages(image) AS p' => 4,
 	'BEGIN; SELECT ocr(image) FROM pages; ROLLBACK' => 4,
 	'SELECT vision_tokens(image) FROM pages' => 0,
 	'SELECT vision_token_count(image) FROM pages' => 0,
@@ -90,11 +92,12 @@ $node->psql('postgres', $_)
   for "SELECT ocr('')", "SELECT vision_tokens('')",
   "SELECT ocr_try('no image') FROM generate_series(1, 3)",
   "SELECT ocr_batch(ARRAY['no image', '']::bytea[])",
+  "SELECT ocr_pages('no document')",
   "SET deepseek_ocr.model = 'missing'; SELECT ocr('')",
   "SET deepseek_ocr.max_tokens = 0; SET statement_timeout = 100; SELECT ocr(image) FROM pages WHERE name = 'letter'",
   "SELECT vision_token_count('')";
-is(errors(), "58P01|1\nOC001|3\nOC002|4", 'errors are counted by SQLSTATE, raised or returned, but no cancelled page');
-is(stats('errors'), 8, 'and in total');
+is(errors(), "58P01|1\nOC001|3\nOC002|5", 'errors are counted by SQLSTATE, raised or returned, but no cancelled page');
+is(stats('errors'), 9, 'and in total');
 
 # ---- databases, and who may forget ----
 
