@@ -40,6 +40,29 @@ SELECT is_empty('SELECT 1 FROM ocr_models() WHERE path IS NOT NULL OR error LIKE
 SELECT isnt_empty('SELECT 1 FROM ocr_models() WHERE name = ''default'' AND current', 'names are');
 RESET ROLE;
 
+-- Functions that run a query run it with the caller's rights, and write nothing.
+CREATE TABLE public.secret (id int, image bytea);
+CREATE TABLE public.shown (id int, image bytea);
+INSERT INTO public.shown VALUES (1, NULL);
+GRANT SELECT ON public.shown TO ordinary;
+SET ROLE ordinary;
+SELECT lives_ok($$SELECT * FROM ocr_query('SELECT id, image FROM public.shown')$$, 'one reads what one may select');
+SELECT throws_ok($$SELECT * FROM ocr_query('SELECT id, image FROM public.secret')$$, '42501', NULL, 'and nothing else');
+SELECT throws_ok(format('SELECT * FROM ocr_query(%L)', query), '42P11', NULL, 'no query but SELECT: ' || query)
+  FROM unnest(ARRAY['DELETE FROM public.shown RETURNING id, image', 'SELECT 1, NULL::bytea; DROP TABLE public.shown',
+                    'COPY public.shown TO PROGRAM ''true''']) AS query;
+RESET ROLE;
+
+-- What was counted is forgotten by superusers and those whom they let.
+SET ROLE ordinary;
+SELECT throws_ok('SELECT pg_stat_ocr_reset()', '42501', NULL, 'an ordinary role cannot reset the statistics');
+SELECT isnt_empty('SELECT 1 FROM pg_stat_ocr WHERE datname = current_database()', 'but sees them');
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION pg_stat_ocr_reset TO auditor;
+SET ROLE auditor;
+SELECT lives_ok('SELECT pg_stat_ocr_reset()', 'the right to reset them can be granted');
+RESET ROLE;
+
 -- A model in a place that ordinary roles need not know.
 SET LOCAL deepseek_ocr.model = '/var/lib/secret-place/model';
 SET ROLE ordinary;

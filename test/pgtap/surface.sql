@@ -3,6 +3,13 @@
 BEGIN;
 CREATE EXTENSION pgtap;
 CREATE SCHEMA reading;
+
+-- What an attacker may have put there before.
+CREATE FUNCTION reading.trap() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'caught'; END$$;
+CREATE FUNCTION reading.oid_equal(oid, oid) RETURNS boolean LANGUAGE sql AS 'SELECT reading.trap()';
+CREATE OPERATOR reading.= (FUNCTION = reading.oid_equal, LEFTARG = oid, RIGHTARG = oid);
+CREATE VIEW reading.pg_database AS SELECT oid, 'caught'::name AS datname FROM pg_catalog.pg_database;
+
 CREATE EXTENSION deepseek_ocr SCHEMA reading;
 SET search_path = reading, public;
 
@@ -108,6 +115,7 @@ CREATE FUNCTION evil.text_out(text) RETURNS cstring LANGUAGE internal IMMUTABLE 
 SET search_path = evil, public;
 SELECT throws_ok($$SELECT moved.ocr('\x')$$, 'OC001', NULL, 'works with a foreign search_path');
 SELECT is((moved.ocr_try('\x')).sqlstate, 'OC001', 'and so does ocr_try()');
+SELECT is((SELECT datname FROM moved.pg_stat_ocr), current_database(), 'pg_stat_ocr is made of the system''s own objects');
 
 SELECT * FROM finish();
 ROLLBACK;
