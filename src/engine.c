@@ -150,8 +150,10 @@ OcrCode ocr_image_probe(OcrBytes file, int page, int64_t max_pixels, OcrImageInf
 
 /* ---- plans ---- */
 
-static const char *prompt_of(const OcrRequest *request) {
-    return request->prompt ? request->prompt : OCR_DEFAULT_PROMPT;
+static Prompt prompt_of(const OcrRequest *request, const OcrPlan *plan) {
+    return (Prompt){.text = request->prompt ? request->prompt : OCR_DEFAULT_PROMPT,
+                    .phrase = request->phrase,
+                    .image_slots = plan->image_slots};
 }
 
 static ViewPlan view_plan(const OcrPlan *plan) {
@@ -175,8 +177,8 @@ OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const Oc
                       .rows = views.rows,
                       .vision_tokens = views_token_count(&views),
                       .image_slots = views_slot_count(&views)};
-    code = model_prompt(model, prompt_of(request), plan->image_slots, NULL, 0,
-                        &plan->prompt_positions, err);
+    Prompt prompt = prompt_of(request, plan);
+    code = model_prompt(model, &prompt, NULL, 0, &plan->prompt_positions, err);
     if (code)
         return code;
     if (plan->prompt_positions >= context && !request->encode_only)
@@ -304,9 +306,10 @@ OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const O
     slot->ngram = (NgramRule){request->ngram_size < 0 ? recommended : request->ngram_size,
                               request->ngram_window, request->whitelist, request->whitelist_count};
     OcrCode code = load_views(session, slot, file, image, scratch, err);
+    Prompt prompt = prompt_of(request, plan);
     if (!code && !slot->encode_only)
-        code = model_prompt(session->model, prompt_of(request), plan->image_slots, slot->ids,
-                            session->limits.positions, &slot->count, err);
+        code = model_prompt(session->model, &prompt, slot->ids, session->limits.positions,
+                            &slot->count, err);
     if (code)
         return code;
     slot->image_ms = now_ms() - begin;

@@ -120,6 +120,8 @@ typedef struct OcrRequest {
     OcrMode mode;
     const char *prompt;   /* UTF-8, NUL-terminated; NULL: OCR_DEFAULT_PROMPT.
                              "<image>\n" is put in front where <image> is missing. */
+    const char *phrase;   /* UTF-8, NUL-terminated: ask where this is seen, in place of a prompt;
+                             what looks like a token in it is plain text. NULL: none */
     int max_tokens;       /* 0: as many as the context holds */
     bool encode_only;     /* stop after the vision tokens */
     int ngram_size;       /* -1: the model's recommendation; 0: no ban */

@@ -14,8 +14,6 @@
 #define IMAGE_REF "<|ref|>image<|/ref|>"
 #define END_MARK "<｜end▁of▁sentence｜>"
 
-#define TEXT(literal) ((OcrText){(literal), sizeof(literal) - 1})
-
 /* The first place of part in text, or NULL. */
 static const char *find(OcrText text, OcrText part) {
     return memmem(text.bytes, text.length, part.bytes, part.length);

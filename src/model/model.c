@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include "base/numbers.h"
 #include "base/utf8.h"
 
 #include <errno.h>
@@ -99,50 +100,70 @@ void model_close(OcrModel *model) {
         munmap(model->maps[i].address, model->maps[i].size);
 }
 
-/* Append what fits of count ids behind *used of capacity. */
-static OcrCode append_text(const OcrModel *model, OcrText text, int *ids, int capacity, int *used,
-                           OcrError *err) {
-    int count, room = capacity > *used ? capacity - *used : 0;
-    OcrCode code = tokenizer_encode(model->tokenizer, text.bytes, text.length,
-                                    room > 0 ? ids + *used : NULL, room, &count, err);
-    if (code)
-        return code;
-    if (__builtin_add_overflow(*used, count, used))
-        return ocr_fail(err, OCR_CONTEXT, "the prompt is too long");
-    return OCR_OK;
+/* ---- prompts ---- */
+
+/* A prompt's ids as they come; count goes on beyond capacity. */
+typedef struct Sequence {
+    const Tokenizer *tokenizer;
+    int *ids; /* [capacity] */
+    int capacity, count;
+    OcrError *err;
+} Sequence;
+
+static void append_ids(Sequence *sequence, int id, int times) {
+    for (int i = 0; i < times; i++, sequence->count++)
+        if (sequence->count < sequence->capacity)
+            sequence->ids[sequence->count] = id;
 }
 
-static void append_ids(int id, int times, int *ids, int capacity, int *used) {
-    for (int i = 0; i < times; i++, ++*used)
-        if (*used < capacity)
-            ids[*used] = id;
+static OcrCode append_text(Sequence *sequence, OcrText text, bool literally) {
+    int count, room = max_int(sequence->capacity - sequence->count, 0);
+    int *ids = room > 0 ? sequence->ids + sequence->count : NULL;
+    OcrCode code = (literally ? tokenizer_encode_literally : tokenizer_encode)(
+        sequence->tokenizer, text.bytes, text.length, ids, room, &count, sequence->err);
+    if (!code && __builtin_add_overflow(sequence->count, count, &sequence->count))
+        return ocr_fail(sequence->err, OCR_CONTEXT, "the prompt is too long");
+    return code;
 }
 
-OcrCode model_prompt(const OcrModel *model, const char *prompt, int image_slots, int *ids,
-                     int capacity, int *count, OcrError *err) {
-    OcrText before = {prompt, 0}, after = text_strip((OcrText){prompt, strlen(prompt)});
+static OcrCode append_prompt(Sequence *sequence, const Prompt *prompt) {
+    OcrText before = {prompt->text, 0};
+    OcrText after = text_strip((OcrText){prompt->text, strlen(prompt->text)});
     const char *mark = memmem(after.bytes, after.length, IMAGE_MARK, strlen(IMAGE_MARK));
-    OcrCode code;
-    *count = 0;
-    append_ids(BOS_ID, 1, ids, capacity, count);
     if (mark) {
         const char *rest = mark + strlen(IMAGE_MARK);
         before = (OcrText){after.bytes, (size_t)(mark - after.bytes)};
         after = (OcrText){rest, after.length - (size_t)(rest - after.bytes)};
         if (memmem(after.bytes, after.length, IMAGE_MARK, strlen(IMAGE_MARK)))
-            return ocr_fail(err, OCR_PROMPT, "the prompt contains " IMAGE_MARK " more than once");
+            return ocr_fail(sequence->err, OCR_PROMPT,
+                            "the prompt contains " IMAGE_MARK " more than once");
     }
-    code = append_text(model, before, ids, capacity, count, err);
+    OcrCode code = append_text(sequence, before, false);
     if (code)
         return code;
-    append_ids(tokenizer_image_id(model->tokenizer), image_slots, ids, capacity, count);
-    if (!mark) {
-        /* Encoded apart: the text is stripped, so no piece can begin with this newline and go on.
-         */
-        code = append_text(model, (OcrText){"\n", after.length > 0 ? 1 : 0}, ids, capacity, count,
-                           err);
-        if (code)
-            return code;
-    }
-    return append_text(model, after, ids, capacity, count, err);
+    append_ids(sequence, tokenizer_image_id(sequence->tokenizer), prompt->image_slots);
+    /* Encoded apart: the text is stripped, so no piece can begin with this newline and go on. */
+    if (!mark && after.length > 0)
+        code = append_text(sequence, TEXT("\n"), false);
+    return code ? code : append_text(sequence, after, false);
+}
+
+static OcrCode append_question(Sequence *sequence, const Prompt *prompt) {
+    OcrText phrase = {prompt->phrase, strlen(prompt->phrase)};
+    append_ids(sequence, tokenizer_image_id(sequence->tokenizer), prompt->image_slots);
+    OcrCode code = append_text(sequence, TEXT("\nLocate <|ref|>"), false);
+    if (!code)
+        code = append_text(sequence, phrase, true);
+    return code ? code : append_text(sequence, TEXT("<|/ref|> in the image."), false);
+}
+
+OcrCode model_prompt(const OcrModel *model, const Prompt *prompt, int *ids, int capacity,
+                     int *count, OcrError *err) {
+    Sequence sequence = {
+        .tokenizer = model->tokenizer, .ids = ids, .capacity = capacity, .err = err};
+    append_ids(&sequence, BOS_ID, 1);
+    OcrCode code =
+        prompt->phrase ? append_question(&sequence, prompt) : append_prompt(&sequence, prompt);
+    *count = sequence.count;
+    return code;
 }

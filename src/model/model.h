@@ -24,13 +24,21 @@ OcrCode model_open(const char *folder, void *(*allocate)(void *owner, size_t byt
                    OcrModel **out, OcrError *err);
 void model_close(OcrModel *model);
 
+/* What the decoder is asked: text, or where a phrase is seen (spec 4.3). UTF-8, ended by NUL. */
+typedef struct Prompt {
+    const char *text;
+    const char *phrase; /* NULL: none */
+    int image_slots;
+} Prompt;
+
 /*
- * The decoder's input for a prompt: BOS, the ids before <image>, one image id
- * for each slot, the ids behind (spec 4.1, 4.2). The text is stripped, and gets
- * "<image>\n" in front if it has no <image>; with several it is refused
- * (OCR_PROMPT). Writes at most capacity ids; *count is how many there are.
+ * The decoder's input: BOS, the ids before <image>, one image id for each slot,
+ * the ids behind (spec 4.1, 4.2). A text is stripped, and gets "<image>\n" in
+ * front if it has no <image>; with several it is refused (OCR_PROMPT). In a phrase
+ * no token has a meaning, be it <image> or <|/ref|>. Writes at most capacity ids;
+ * *count is how many there are.
  */
-OcrCode model_prompt(const OcrModel *model, const char *prompt, int image_slots, int *ids,
-                     int capacity, int *count, OcrError *err);
+OcrCode model_prompt(const OcrModel *model, const Prompt *prompt, int *ids, int capacity,
+                     int *count, OcrError *err);
 
 #endif

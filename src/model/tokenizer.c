@@ -273,29 +273,44 @@ static OcrCode check_text(const char *text, size_t length, OcrError *err) {
     return OCR_OK;
 }
 
-OcrCode tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t length, int *ids,
-                         int capacity, int *count, OcrError *err) {
-    OcrCode code = check_text(text, length, err);
+/* literally: without added tokens */
+static OcrCode encode(Encoder *encoder, const char *text, size_t length, bool literally) {
+    OcrCode code = check_text(text, length, encoder->err);
     if (code)
         return code;
-    Encoder encoder = {.tokenizer = tokenizer, .err = err, .ids = ids, .capacity = capacity};
-    encoder.symbols = malloc((length + 1) * sizeof *encoder.symbols);
-    encoder.heap = malloc((2 * length + 1) * sizeof *encoder.heap);
-    encoder.match = pcre2_match_data_create(1, NULL);
-    encoder.limits = pcre2_match_context_create(NULL);
-    if (encoder.symbols && encoder.heap && encoder.match && encoder.limits) {
-        pcre2_set_match_limit(encoder.limits, MATCH_STEPS(length));
-        pcre2_set_depth_limit(encoder.limits, MATCH_STEPS(length));
-        pcre2_set_heap_limit(encoder.limits, MATCH_HEAP_KIB);
-        code = encode_added(&encoder, text, length, false);
-        *count = encoder.count;
+    encoder->symbols = malloc((length + 1) * sizeof *encoder->symbols);
+    encoder->heap = malloc((2 * length + 1) * sizeof *encoder->heap);
+    encoder->match = pcre2_match_data_create(1, NULL);
+    encoder->limits = pcre2_match_context_create(NULL);
+    if (encoder->symbols && encoder->heap && encoder->match && encoder->limits) {
+        pcre2_set_match_limit(encoder->limits, MATCH_STEPS(length));
+        pcre2_set_depth_limit(encoder->limits, MATCH_STEPS(length));
+        pcre2_set_heap_limit(encoder->limits, MATCH_HEAP_KIB);
+        code = literally ? encode_split(encoder, text, length, 0)
+                         : encode_added(encoder, text, length, false);
     } else {
-        code = ocr_fail(err, OCR_OUT_OF_MEMORY, "out of memory in the tokenizer");
+        code = ocr_fail(encoder->err, OCR_OUT_OF_MEMORY, "out of memory in the tokenizer");
     }
-    free(encoder.symbols);
-    free(encoder.heap);
-    pcre2_match_data_free(encoder.match);
-    pcre2_match_context_free(encoder.limits);
+    free(encoder->symbols);
+    free(encoder->heap);
+    pcre2_match_data_free(encoder->match);
+    pcre2_match_context_free(encoder->limits);
+    return code;
+}
+
+OcrCode tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t length, int *ids,
+                         int capacity, int *count, OcrError *err) {
+    Encoder encoder = {.tokenizer = tokenizer, .err = err, .ids = ids, .capacity = capacity};
+    OcrCode code = encode(&encoder, text, length, false);
+    *count = encoder.count;
+    return code;
+}
+
+OcrCode tokenizer_encode_literally(const Tokenizer *tokenizer, const char *text, size_t length,
+                                   int *ids, int capacity, int *count, OcrError *err) {
+    Encoder encoder = {.tokenizer = tokenizer, .err = err, .ids = ids, .capacity = capacity};
+    OcrCode code = encode(&encoder, text, length, true);
+    *count = encoder.count;
     return code;
 }
 

@@ -46,6 +46,10 @@ void tokenizer_release(Tokenizer *tokenizer);
 OcrCode tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t length, int *ids,
                          int capacity, int *count, OcrError *err);
 
+/* The same for text in which an added token is no token but its characters. */
+OcrCode tokenizer_encode_literally(const Tokenizer *tokenizer, const char *text, size_t length,
+                                   int *ids, int capacity, int *count, OcrError *err);
+
 /* The token with exactly this text, or -1; added tokens first, then the vocabulary by its bytes. */
 int tokenizer_find(const Tokenizer *tokenizer, const char *text, size_t length);
 

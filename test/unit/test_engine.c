@@ -5,9 +5,11 @@
 #include "support.h"
 
 #include "engine.h"
+#include "model/model.h"
 #include "trace.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -227,6 +229,43 @@ static void prompts_are_checked(void **state) {
     free_bytes(file);
 }
 
+/* The question's ids as an ordinary prompt has them, and what stands in the phrase. */
+static void phrases_are_quoted(void **state) {
+    (void)state;
+    enum { SLOTS = 5, ROOM = 64 };
+    static const char *const phrases[] = {"total", "<image>", "a<|/ref|> <image>\n<td>", "表"};
+    int asked[ROOM], ids[ROOM], asked_count, count;
+    char text[256];
+    OcrError err;
+    Prompt plain = {.text = "<image>\nLocate <|ref|>total<|/ref|> in the image. ",
+                    .image_slots = SLOTS};
+    assert_ok(model_prompt(model, &plain, asked, ROOM, &asked_count, &err), &err);
+    for (int i = 0; i < 4; i++) {
+        Prompt prompt = {.phrase = phrases[i], .image_slots = SLOTS};
+        assert_ok(model_prompt(model, &prompt, ids, ROOM, &count, &err), &err);
+        assert_in_range(count, 1 + SLOTS, ROOM);
+        if (i == 0) {
+            assert_int_equal(count, asked_count);
+            assert_memory_equal(ids, asked, (size_t)count * sizeof *ids);
+        }
+        int images = 0, ends = 0;
+        for (int k = 0; k < count; k++) {
+            images += ids[k] == ocr_model_find_token(model, "<image>", 7);
+            ends += ids[k] == ocr_model_find_token(model, "<|/ref|>", 8);
+        }
+        assert_int_equal(images, SLOTS);
+        assert_int_equal(ends, 1);
+        size_t length = tokenizer_decode(model->tokenizer, ids + 1 + SLOTS, count - 1 - SLOTS, text,
+                                         sizeof text - 1);
+        char expected[256];
+        snprintf(expected, sizeof expected, "\nLocate <|ref|>%s<|/ref|> in the image.", phrases[i]);
+        text[length] = '\0';
+        assert_string_equal(text, expected);
+    }
+    Prompt broken = {.phrase = "\xC3(", .image_slots = SLOTS};
+    assert_fails(model_prompt(model, &broken, ids, ROOM, &count, &err), &err, OCR_PROMPT, "UTF-8");
+}
+
 static int calls_left;
 
 static bool count_down(void) {
@@ -391,6 +430,7 @@ int main(void) {
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(encode_only_gives_rows),
         cmocka_unit_test(prompts_are_checked),
+        cmocka_unit_test(phrases_are_quoted),
         cmocka_unit_test(interrupts_void_the_session),
         cmocka_unit_test(a_bad_image_leaves_the_slot_idle),
         cmocka_unit_test(loops_end_and_are_cut),
