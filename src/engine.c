@@ -16,11 +16,13 @@
 #include "base/numbers.h"
 #include "base/utf8.h"
 #include "decoder/decoder.h"
+#include "decoder/grounding.h"
 #include "decoder/ngram.h"
 #include "kernels/rows.h"
 #include "model/model.h"
 #include "model/quantizer.h"
 #include "trace.h"
+#include "vision/annotate.h"
 #include "vision/encoder.h"
 
 #include <math.h>
@@ -571,4 +573,23 @@ OcrCode ocr_session_text(const OcrSession *session, int index, char *out, size_t
     *length = copy_without_nul(text_strip((OcrText){bytes, decoded}), out, capacity);
     free(bytes);
     return OCR_OK;
+}
+
+/* ---- layout ---- */
+
+int ocr_text_regions(OcrText text, const OcrImageInfo *image, OcrRegion *regions, int capacity) {
+    return grounding_parse(text, image->width, image->height, regions, capacity);
+}
+
+OcrText ocr_text_markdown(OcrText text, char *out) {
+    return text_strip((OcrText){out, grounding_markdown(text, out)});
+}
+
+OcrCode ocr_annotation_bytes(const OcrImageInfo *image, size_t *bytes, OcrError *err) {
+    return annotate_bytes(image, bytes, err);
+}
+
+OcrCode ocr_annotate_picture(const OcrAnnotation *annotation, OcrPool *pool, void *block,
+                             OcrBytes *jpeg, OcrError *err) {
+    return annotate_picture(annotation, pool_watched(pool), block, jpeg, err);
 }

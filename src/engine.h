@@ -115,6 +115,8 @@ OcrCode ocr_image_probe(OcrBytes file, int page, int64_t max_pixels, OcrImageInf
 
 /* The prompt of a request that names none: plain text, no layout. */
 #define OCR_DEFAULT_PROMPT "<image>\nFree OCR. "
+/* Text with layout, see below. */
+#define OCR_DOCUMENT_PROMPT "<image>\n<|grounding|>Convert the document to markdown. "
 
 typedef struct OcrRequest {
     OcrMode mode;
@@ -212,5 +214,28 @@ void ocr_session_page(const OcrSession *session, int slot, OcrPage *page);
  */
 OcrCode ocr_session_text(const OcrSession *session, int slot, char *out, size_t capacity,
                          size_t *length, OcrError *err);
+
+/* ---- layout ---- */
+
+/*
+ * The regions of a page's text, which they point into. Writes at most capacity of
+ * them and returns how many there are: call with 0 first, then allocate.
+ */
+int ocr_text_regions(OcrText text, const OcrImageInfo *image, OcrRegion *regions, int capacity);
+
+/*
+ * The text as markdown, stripped, in out [text.length], which lies elsewhere than
+ * the text. Pictures on the page become references to images/K.jpg, K being 0 for
+ * the first block that is labelled image, 1 for the second and so on.
+ */
+OcrText ocr_text_markdown(OcrText text, char *out);
+
+/* Drawing regions into the picture: bytes of a block for it. Some pictures are too long for a JPEG.
+ */
+OcrCode ocr_annotation_bytes(const OcrImageInfo *image, size_t *bytes, OcrError *err);
+
+/* Decode, draw, and write a JPEG, upright, as large as the picture; *jpeg lies in the block. */
+OcrCode ocr_annotate_picture(const OcrAnnotation *annotation, OcrPool *pool, void *block,
+                             OcrBytes *jpeg, OcrError *err);
 
 #endif

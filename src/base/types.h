@@ -74,6 +74,14 @@ typedef struct OcrRegion {
     OcrBox box;
 } OcrRegion;
 
+/* A picture, and what is to be drawn into it. */
+typedef struct OcrAnnotation {
+    OcrBytes file;
+    const OcrImageInfo *image; /* of the file */
+    const OcrRegion *regions;  /* [region_count] of this picture */
+    int region_count;
+} OcrAnnotation;
+
 /* How a smaller copy of a model holds its matrices. */
 typedef enum OcrQuantType { OCR_QUANT_Q8, OCR_QUANT_Q4 } OcrQuantType;
 
