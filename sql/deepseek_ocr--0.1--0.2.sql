@@ -99,3 +99,33 @@ CREATE FUNCTION ocr_pages(
 
 COMMENT ON FUNCTION ocr_pages(bytea, ocr_mode, text, integer, integer) IS
   'the texts of a document''s pages, or what is wrong with a page: an image, or a TIFF of several pages';
+
+-- The structure of a page. IMMUTABLE as ocr() is.
+
+CREATE FUNCTION ocr_markdown(image bytea, mode ocr_mode DEFAULT 'auto')
+  RETURNS text
+  AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000000;
+
+COMMENT ON FUNCTION ocr_markdown(bytea, ocr_mode) IS
+  'the text of an image as markdown, with headings, tables and formulas';
+
+CREATE FUNCTION ocr_layout(image bytea, mode ocr_mode DEFAULT 'auto')
+  RETURNS TABLE (ord integer, label text, box box, text text)
+  AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000000 ROWS 20;
+
+COMMENT ON FUNCTION ocr_layout(bytea, ocr_mode) IS
+  'the parts of an image: their order, what they are, where they stand in pixels (y grows downwards), and their text';
+
+CREATE FUNCTION ocr_locate(image bytea, phrase text, mode ocr_mode DEFAULT 'auto')
+  RETURNS SETOF box
+  AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000000 ROWS 2;
+
+COMMENT ON FUNCTION ocr_locate(bytea, text, ocr_mode) IS
+  'where in an image something is, in pixels (y grows downwards)';
+
+CREATE FUNCTION ocr_annotate(image bytea, mode ocr_mode DEFAULT 'auto')
+  RETURNS bytea
+  AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000000;
+
+COMMENT ON FUNCTION ocr_annotate(bytea, ocr_mode) IS
+  'the image as a JPEG with the boxes of its parts drawn, for people who look';

@@ -38,3 +38,11 @@ PageInput options_from_arguments(FunctionCallInfo fcinfo, int first) {
         input.prompt = utf8_from_server(text_to_cstring(PG_GETARG_TEXT_PP(first + 1)));
     return input;
 }
+
+bool input_from_arguments(FunctionCallInfo fcinfo, int first, PageInput *out) {
+    if (PG_ARGISNULL(0))
+        return false;
+    *out = options_from_arguments(fcinfo, first);
+    out->file = bytes_of(PG_GETARG_BYTEA_PP(0));
+    return true;
+}

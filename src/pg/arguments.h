@@ -19,4 +19,7 @@ OcrBytes bytes_of(const bytea *value);
  */
 PageInput options_from_arguments(FunctionCallInfo fcinfo, int first);
 
+/* The same with the image that is argument 0; false if that is NULL. */
+bool input_from_arguments(FunctionCallInfo fcinfo, int first, PageInput *out);
+
 #endif

@@ -21,28 +21,6 @@
 /* As much of an image as is fetched to find its size; headers are rarely longer. */
 #define HEADER_BYTES (64 * 1024)
 
-/* All arguments but the image's bytes; false if there is no image. */
-static bool get_options(FunctionCallInfo fcinfo, PageInput *input) {
-    if (PG_ARGISNULL(0))
-        return false;
-    *input = options_from_arguments(fcinfo, 1);
-    return true;
-}
-
-static bool get_input(FunctionCallInfo fcinfo, PageInput *input) {
-    if (!get_options(fcinfo, input))
-        return false;
-    input->file = bytes_of(PG_GETARG_BYTEA_PP(0));
-    return true;
-}
-
-static void read_or_raise(const PageInput *input, PageResult *result) {
-    OcrError err;
-
-    if (page_read(input, result, &err) != OCR_OK)
-        error_raise(&err);
-}
-
 static text *page_text_value(const PageResult *result) {
     size_t length;
     const char *utf8 = page_text(result, &length);
@@ -56,9 +34,9 @@ Datum ocr(PG_FUNCTION_ARGS) {
     PageResult read;
     text *result;
 
-    if (!get_input(fcinfo, &input))
+    if (!input_from_arguments(fcinfo, 1, &input))
         PG_RETURN_NULL();
-    read_or_raise(&input, &read);
+    page_read_or_raise(&input, &read);
     result = page_text_value(&read);
     page_free(&read);
     PG_RETURN_TEXT_P(result);
@@ -85,10 +63,10 @@ Datum vision_tokens(PG_FUNCTION_ARGS) {
     PageResult read;
     ArrayType *result;
 
-    if (!get_input(fcinfo, &input))
+    if (!input_from_arguments(fcinfo, 1, &input))
         PG_RETURN_NULL();
     input.encode_only = true;
-    read_or_raise(&input, &read);
+    page_read_or_raise(&input, &read);
     result = real_matrix(read.page.vision, read.page.plan.image_slots, read.hidden);
     page_free(&read);
     PG_RETURN_ARRAYTYPE_P(result);
@@ -116,8 +94,9 @@ Datum vision_token_count(PG_FUNCTION_ARGS) {
     PagePlan asked;
     OcrError err;
 
-    if (!get_options(fcinfo, &input))
+    if (PG_ARGISNULL(0))
         PG_RETURN_NULL();
+    input = options_from_arguments(fcinfo, 1);
     input.encode_only = true;
     if (!plan_from_prefix(PG_GETARG_DATUM(0), input, &asked)) {
         input.file = bytes_of(PG_GETARG_BYTEA_PP(0));
@@ -164,9 +143,9 @@ Datum ocr_detail(PG_FUNCTION_ARGS) {
     PageResult read;
     const OcrPage *page = &read.page;
 
-    if (!get_input(fcinfo, &input))
+    if (!input_from_arguments(fcinfo, 1, &input))
         PG_RETURN_NULL();
-    read_or_raise(&input, &read);
+    page_read_or_raise(&input, &read);
     values[DETAIL_TEXT] = PointerGetDatum(page_text_value(&read));
     values[DETAIL_FINISH] = CStringGetTextDatum(finish_name(page->finish));
     values[DETAIL_TOKENS] = Int32GetDatum(page->tokens);
@@ -208,7 +187,7 @@ Datum ocr_try(PG_FUNCTION_ARGS) {
     char *utf8;
     size_t length;
 
-    if (!get_input(fcinfo, &input))
+    if (!input_from_arguments(fcinfo, 1, &input))
         PG_RETURN_NULL();
     if (page_read(&input, &read, &err) != OCR_OK)
         return try_row(fcinfo, NULL, message_from_utf8(err.message), error_sqlstate(err.code));

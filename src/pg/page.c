@@ -20,21 +20,22 @@ static OcrCode prepare(const PageInput *input, const OcrModel *model, PagePlan *
                                &out->image, err);
     if (code != OCR_OK)
         return code;
-    out->request = (OcrRequest){
-        .mode = input->mode, .prompt = input->prompt, .encode_only = input->encode_only};
+    out->request = (OcrRequest){.mode = input->mode,
+                                .prompt = input->prompt,
+                                .phrase = input->phrase,
+                                .encode_only = input->encode_only};
     settings_apply(model, &out->request);
     return ocr_plan_page(model, &out->image, &out->request, &out->plan, err);
 }
 
-/* The session and what decoding the image takes are alive together: the limit is on their sum. */
-static OcrCode check_memory(size_t session_bytes, size_t start_bytes, OcrError *err) {
+OcrCode page_check_memory(size_t bytes, size_t more, OcrError *err) {
     size_t limit = (size_t)setting_max_session_memory * 1024;
 
-    if (session_bytes <= limit && start_bytes <= limit - session_bytes)
+    if (bytes <= limit && more <= limit - bytes)
         return OCR_OK;
     return ocr_fail(err, OCR_IMAGE_TOO_LARGE,
-                    "reading the page takes %zu MB of memory, more than the allowed %zu MB",
-                    (session_bytes >> 20) + (start_bytes >> 20) + 1, limit >> 20);
+                    "the page takes %zu MB of memory, more than the allowed %zu MB",
+                    (bytes >> 20) + (more >> 20) + 1, limit >> 20);
 }
 
 OcrCode page_admit(const PageInput *input, const OcrModel *model, PagePlan *out, OcrLimits *alone,
@@ -45,8 +46,9 @@ OcrCode page_admit(const PageInput *input, const OcrModel *model, PagePlan *out,
         return code;
     *alone = (OcrLimits){.slots = 1, .threads = threads_wanted(), .compute = setting_compute};
     ocr_limits_add(alone, &out->plan, &out->request);
-    return check_memory(ocr_session_bytes(model, alone), ocr_start_bytes(&out->image, &out->plan),
-                        err);
+    /* The session and what decoding the image takes are alive together. */
+    return page_check_memory(ocr_session_bytes(model, alone),
+                             ocr_start_bytes(&out->image, &out->plan), err);
 }
 
 static OcrCode start(const PageInput *input, const OcrModel *model, PageResult *result,
@@ -58,6 +60,7 @@ static OcrCode start(const PageInput *input, const OcrModel *model, PageResult *
 
     if (code != OCR_OK)
         return code;
+    result->image = asked.image;
     block = MemoryContextAllocHuge(result->context, ocr_session_bytes(model, &limits));
     result->session = ocr_session_create(model, &limits, threads_pool(limits.threads), block);
     scratch = MemoryContextAllocHuge(result->context, ocr_start_bytes(&asked.image, &asked.plan));
@@ -110,6 +113,13 @@ OcrCode page_read(const PageInput *input, PageResult *result, OcrError *err) {
     ocr_model_info(model, &info);
     result->hidden = info.hidden;
     return OCR_OK;
+}
+
+void page_read_or_raise(const PageInput *input, PageResult *result) {
+    OcrError err;
+
+    if (page_read(input, result, &err) != OCR_OK)
+        error_raise(&err);
 }
 
 void page_free(PageResult *result) {

@@ -12,6 +12,7 @@ typedef struct PageInput {
     int page; /* of the file, from 1; 0: the first, with a NOTICE if there are more */
     OcrMode mode;
     const char *prompt; /* UTF-8; NULL: the default */
+    const char *phrase; /* UTF-8; not NULL: ask where it is, in place of a prompt */
     bool encode_only;   /* stop after the vision tokens */
 } PageInput;
 
@@ -19,6 +20,7 @@ typedef struct PageInput {
 typedef struct PageResult {
     MemoryContext context; /* "deepseek_ocr page", holds the session's block */
     OcrSession *session;
+    OcrImageInfo image;
     OcrPage page;
     int hidden; /* width of a row of page.vision */
 } PageResult;
@@ -29,6 +31,7 @@ typedef struct PageResult {
  * memory, settings, the model.
  */
 OcrCode page_read(const PageInput *input, PageResult *result, OcrError *err);
+void page_read_or_raise(const PageInput *input, PageResult *result);
 void page_free(PageResult *result);
 
 /* The text of a page that was read, in UTF-8, palloc'ed. */
@@ -45,6 +48,9 @@ typedef struct PagePlan {
 
 /* That, from the image's headers alone. Errors as page_read. */
 OcrCode page_plan(const PageInput *input, PagePlan *out, OcrError *err);
+
+/* OCR_IMAGE_TOO_LARGE if two blocks of that size together are more than a page may take. */
+OcrCode page_check_memory(size_t bytes, size_t more, OcrError *err);
 
 /*
  * The same with this model, for who runs a session: *alone are the limits of one with nothing

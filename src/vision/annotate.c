@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* One pixel of a letter, and the breadth of a line, for this many pixels of width and height. */
-#define SIDES_PER_PEN 1000
+#define SIDES_PER_PEN 800
 
 /* Longest label, in characters; what is longer is cut. */
 #define MAX_LABEL 40
