@@ -171,7 +171,7 @@ Datum ocr_annotate(PG_FUNCTION_ARGS) {
     OcrBytes jpeg;
     OcrError err;
     size_t bytes;
-    void *block;
+    MemoryContext context;
     bytea *result;
 
     if (!get_document(fcinfo, &input))
@@ -180,11 +180,12 @@ Datum ocr_annotate(PG_FUNCTION_ARGS) {
         error_raise(&err);
     layout = read_layout(&input);
     annotation = (OcrAnnotation){input.file, &image, layout.regions, layout.count};
-    block = MemoryContextAllocHuge(CurrentMemoryContext, bytes);
-    if (ocr_annotate_picture(&annotation, threads_pool(threads_wanted()), block, &jpeg, &err) !=
-        OCR_OK)
+    context =
+        AllocSetContextCreate(CurrentMemoryContext, "deepseek_ocr picture", ALLOCSET_SMALL_SIZES);
+    if (ocr_annotate_picture(&annotation, threads_pool(threads_wanted()),
+                             MemoryContextAllocHuge(context, bytes), &jpeg, &err) != OCR_OK)
         error_raise(&err);
     result = bytea_of(jpeg);
-    pfree(block);
+    MemoryContextDelete(context);
     PG_RETURN_BYTEA_P(result);
 }

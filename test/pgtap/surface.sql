@@ -38,6 +38,11 @@ INSERT INTO expected VALUES
   ('ocr_pages', 'document bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text, '
    'first integer DEFAULT 1, last integer DEFAULT NULL::integer',
    'TABLE(page integer, text text, error text, sqlstate text)', 'v', 's'),
+  ('ocr_markdown', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode', 'text', 'i', 's'),
+  ('ocr_layout', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode',
+   'TABLE(ord integer, label text, box box, text text)', 'i', 's'),
+  ('ocr_locate', 'image bytea, phrase text, mode ocr_mode DEFAULT ''auto''::ocr_mode', 'SETOF box', 'i', 's'),
+  ('ocr_annotate', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode', 'bytea', 'i', 's'),
   ('ocr_load', 'OUT name text, OUT parameters bigint, OUT bytes bigint, OUT weight_type text, '
    'OUT context integer, OUT load_ms double precision', 'record', 'v', 'r'),
   ('ocr_models', 'OUT name text, OUT current boolean, OUT path text, OUT parameters bigint, '

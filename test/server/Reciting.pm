@@ -30,19 +30,10 @@ sub reciting_folder
 
 	my %shards = map { $_ => [ read_safetensors($_) ] } glob "$folder/*.safetensors";
 	my @embedding = rows(\%shards, 'model.embed_tokens.weight');
-	for my $shard (values %shards)
-	{
-		my ($header, $payload) = @$shard;
-		for my $name (grep { /layers\..*(o_proj|down_proj)/ } keys %$header)
-		{
-			my ($begin, $end) = @{ $header->{$name}{data_offsets} };
-			substr($shard->[1], $begin, $end - $begin) = "\0" x ($end - $begin);
-		}
-		next if !$header->{'lm_head.weight'};
-		my $nothing = "\0" x length $embedding[0];
-		my $matrix = join '', map { defined $predecessor{$_} ? $embedding[ $predecessor{$_} ] : $nothing } 0 .. $#embedding;
-		substr($shard->[1], $header->{'lm_head.weight'}{data_offsets}[0], length $matrix) = $matrix;
-	}
+	my $nothing = "\0" x length $embedding[0];
+	my @head = map { defined $predecessor{$_} ? $embedding[ $predecessor{$_} ] : $nothing } 0 .. $#embedding;
+	replace(\%shards, qr/^model\.layers\..*(o_proj|down_proj)/, sub { "\0" x $_[0] });
+	replace(\%shards, qr/^lm_head/, sub { join '', @head });
 	write_safetensors($_, @{ $shards{$_} }) for keys %shards;
 	return $folder;
 }
@@ -67,12 +58,23 @@ sub token_ids
 sub rows
 {
 	my ($shards, $name) = @_;
+	my ($shard) = grep { $_->[0]{$name} } values %$shards;
+	my ($header, $payload) = @$shard;
+	my ($begin, $end) = @{ $header->{$name}{data_offsets} };
+	return unpack '(a' . 2 * $header->{$name}{shape}[1] . ')*', substr $payload, $begin, $end - $begin;
+}
+
+# Put other bytes into tensors whose names match; $make is given their number.
+sub replace
+{
+	my ($shards, $pattern, $make) = @_;
 	for my $shard (values %$shards)
 	{
-		my ($header, $payload) = @$shard;
-		my $matrix = $header->{$name} or next;
-		my ($begin, $end) = @{ $matrix->{data_offsets} };
-		return unpack '(a' . 2 * $matrix->{shape}[1] . ')*', substr $payload, $begin, $end - $begin;
+		for my $tensor (map { $shard->[0]{$_} } grep { /$pattern/ } keys %{ $shard->[0] })
+		{
+			my ($begin, $end) = @{ $tensor->{data_offsets} };
+			substr($shard->[1], $begin, $end - $begin) = $make->($end - $begin);
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ static OcrCode annotate(OcrBytes file, const OcrRegion *regions, int count,
                         bool (*interrupted)(void), RgbImage *out, OcrError *err) {
     OcrImageInfo info;
     size_t bytes;
-    assert_ok(image_probe(file, 100000000, &info, err), err);
+    assert_ok(image_probe(file, 0, 100000000, &info, err), err);
     assert_ok(annotate_bytes(&info, &bytes, err), err);
     OcrAnnotation annotation = {file, &info, regions, count};
     void *block = malloc(bytes);
