@@ -141,8 +141,11 @@ Datum ocr_locate(PG_FUNCTION_ARGS) {
     SRF_RETURN_DONE(call);
 }
 
-/* The image's size, and memory for drawing into it: refused, if at all, before the page is read. */
-static OcrCode plan_annotation(const PageInput *input, OcrImageInfo *image, size_t *bytes,
+/*
+ * The image's size, and memory for drawing into it: refused, if at all, before the
+ * page is read. *input becomes the image itself where it was a document.
+ */
+static OcrCode plan_annotation(PageInput *input, OcrImageInfo *image, size_t *bytes,
                                OcrError *err) {
     PagePlan asked;
     OcrCode code = page_plan(input, &asked, err);
@@ -150,6 +153,8 @@ static OcrCode plan_annotation(const PageInput *input, OcrImageInfo *image, size
     if (code != OCR_OK)
         return code;
     *image = asked.image;
+    input->file = asked.file;
+    input->page = image->page + 1;
     code = ocr_annotation_bytes(image, bytes, err);
     return code == OCR_OK ? page_check_memory(*bytes, 0, err) : code;
 }

@@ -156,18 +156,40 @@ sub white_png
 	  . $chunk->('IDAT', $rows) . $chunk->('IEND');
 }
 
-sub load_png
+# A TIFF of so many such pages, all with the same pixels.
+sub white_tiff
 {
-	my $hex = unpack 'H*', white_png(@_);
+	my ($pages, $width, $height) = @_;
+	my $pixels = "\xFF" x (int(($width + 7) / 8) * $height);
+	my @entries = ([ 256, $width ], [ 257, $height ], [ 258, 1 ], [ 259, 1 ], [ 262, 1 ], [ 273, 8 ],
+		[ 277, 1 ], [ 278, $height ], [ 279, length $pixels ]);
+	my $tiff = pack('a4 V', "II*\0", 8 + length $pixels) . $pixels;
+	for my $page (1 .. $pages)
+	{
+		$tiff .= pack('v', scalar @entries) . join '', map { pack 'vvVV', $_->[0], 4, 1, $_->[1] } @entries;
+		$tiff .= pack 'V', $page < $pages ? 4 + length $tiff : 0;
+	}
+	return $tiff;
+}
+
+sub load_file
+{
+	my $hex = unpack 'H*', $_[0];
 	$node->safe_psql('postgres', "TRUNCATE golden; INSERT INTO golden VALUES ('\\x$hex')");
 }
 
-load_png(65501, 300);
+load_file(white_tiff(2, 300, 200));
+my (undef, $size, $notices) = $node->psql('postgres',
+	"SET deepseek_ocr.model = '$page'; SELECT count(*) FROM golden, ocr_layout(ocr_annotate(image, 'tiny'), 'tiny') WHERE box <@ box '(0,0),(300,200)'");
+is($size, '5', 'the first page of a document is drawn into');
+is(scalar(() = $notices =~ /NOTICE/g), 1, 'with one notice that there are more');
+
+load_file(white_png(65501, 300));
 (undef, undef, $error) = $node->psql('postgres',
 	"\\set VERBOSITY verbose\nSET deepseek_ocr.model = '$page'; SELECT ocr_annotate(image, 'tiny') FROM golden");
 like($error, qr/OC003: .*65500/, 'a JPEG cannot be so long');
 
-load_png(5000, 5000);
+load_file(white_png(5000, 5000));
 my $annotate = q{SELECT length(ocr_annotate(image, 'tiny')) > 0 FROM golden};
 my $limit = q{SET deepseek_ocr.max_session_memory = '140MB';};
 is(ask($page, qq{$limit SELECT count(*) FROM golden, ocr_layout(image, 'tiny')}), '7', 'little memory is enough to read a page');
