@@ -11,6 +11,7 @@
  * the last row of the tile, or the last column of w.
  */
 #if defined(__x86_64__)
+#include "kernels/field_kernel.h"
 #include "kernels/matmul_kernel.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
@@ -182,5 +183,53 @@ TARGET void multiply_many_amx(const Tile *tile, float *c, void *memory) {
             for (int r = 0; r < min_int(SIDE, tile->rows - row); r++)
                 _mm512_storeu_ps(c + (row + r) * TILE_COLUMNS + n, square[r]);
         }
+}
+
+/* ---- attention's products, see field_kernel.h ---- */
+
+void amx_words_begin(void) {
+    TILE_CONFIGURE(all_whole);
+}
+
+void amx_words_end(void) {
+    TILE_RELEASE();
+}
+
+/* One square of a at a time, by up to three of b. Registers: C 0..2, A 3, B 4..6. */
+void amx_multiply_words(const WordProduct *p) {
+    const size_t word = sizeof(uint32_t), row = (size_t)p->tile * word;
+    const size_t a_row = (size_t)p->a_stride * word;
+    for (int r = 0; r < p->rows; r += SIDE) {
+        const char *a = (const char *)p->a + (size_t)r * a_row, *b = p->b;
+        float *c = p->c + r * p->tile;
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        if (p->add) {
+            TILE_LOAD(0, c, row);
+            if (p->vectors > 1)
+                TILE_LOAD(1, c + SIDE, row);
+            if (p->vectors > 2)
+                TILE_LOAD(2, c + 2 * SIDE, row);
+        }
+        for (int k = 0; k < p->words; k += SIDE, a += SIDE * word, b += SIDE * row) {
+            TILE_LOAD(3, a, a_row);
+            TILE_LOAD(4, b, row);
+            TILE_MULTIPLY(0, 3, 4);
+            if (p->vectors > 1) {
+                TILE_LOAD(5, b + SIDE * word, row);
+                TILE_MULTIPLY(1, 3, 5);
+            }
+            if (p->vectors > 2) {
+                TILE_LOAD(6, b + 2 * SIDE * word, row);
+                TILE_MULTIPLY(2, 3, 6);
+            }
+        }
+        TILE_STORE(0, c, row);
+        if (p->vectors > 1)
+            TILE_STORE(1, c + SIDE, row);
+        if (p->vectors > 2)
+            TILE_STORE(2, c + 2 * SIDE, row);
+    }
 }
 #endif

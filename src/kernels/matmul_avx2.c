@@ -59,6 +59,48 @@ INLINE Operand broadcast(const float *value) {
     return _mm256_set1_ps(*value);
 }
 
+INLINE Operand broadcast_word(const Element *word) {
+    return _mm256_set1_ps(*word);
+}
+
+INLINE Operand join(const Sum *parts) {
+    return parts[0];
+}
+
+INLINE Sum load_lanes(const float *x) {
+    return _mm256_loadu_ps(x);
+}
+
+INLINE void store_lanes(float *to, Sum values) {
+    _mm256_storeu_ps(to, values);
+}
+
+INLINE Sum add_product(Sum sum, Sum a, Sum b) {
+    return _mm256_fmadd_ps(a, b, sum);
+}
+
+INLINE Sum larger(Sum a, Sum b) {
+    return _mm256_max_ps(a, b);
+}
+
+INLINE bool any_above(Sum a, Sum b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+}
+
+INLINE Sum not_below_126(Sum x) {
+    return _mm256_max_ps(_mm256_set1_ps(-126), x); /* x if it is NaN */
+}
+
+INLINE Sum fraction(Sum x) {
+    x = not_below_126(x);
+    return x - _mm256_floor_ps(x);
+}
+
+INLINE Sum times_power(Sum y, Sum x) {
+    __m256i power = _mm256_cvtps_epi32(_mm256_floor_ps(not_below_126(x)));
+    return (Sum)_mm256_add_epi32((__m256i)y, _mm256_slli_epi32(power, 23));
+}
+
 INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
     return _mm256_fmadd_ps(x, w, sum);
 }
@@ -93,4 +135,5 @@ INLINE void put_sums(float *c, const Sum *sums, bool first) {
 #include "kernels/matmul_simd.h"
 #include "kernels/gemm_simd.h"
 #include "kernels/attend_simd.h"
+#include "kernels/field_simd.h"
 #endif

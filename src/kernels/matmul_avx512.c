@@ -55,6 +55,14 @@ INLINE Operand broadcast(const float *value) {
     return _mm512_set1_ps(*value);
 }
 
+INLINE Operand broadcast_word(const Element *word) {
+    return _mm512_set1_ps(*word);
+}
+
+INLINE Operand join(const Sum *parts) {
+    return parts[0];
+}
+
 INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
     return _mm512_fmadd_ps(x, w, sum);
 }
@@ -63,4 +71,5 @@ INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
 #include "kernels/matmul_simd.h"
 #include "kernels/gemm_simd.h"
 #include "kernels/attend_simd.h"
+#include "kernels/field_simd.h"
 #endif

@@ -52,3 +52,33 @@ INLINE void put_sums(float *c, const __m512 *sums, bool first) {
     __m256 total = _mm512_castps512_ps256(_mm512_permutexvar_ps(order, all));
     _mm256_storeu_ps(c, first ? total : _mm256_add_ps(_mm256_loadu_ps(c), total));
 }
+
+/* ---- of field_simd.h ---- */
+
+INLINE __m512 load_lanes(const float *x) {
+    return _mm512_loadu_ps(x);
+}
+
+INLINE void store_lanes(float *to, __m512 values) {
+    _mm512_storeu_ps(to, values);
+}
+
+INLINE __m512 add_product(__m512 sum, __m512 a, __m512 b) {
+    return _mm512_fmadd_ps(a, b, sum);
+}
+
+INLINE __m512 larger(__m512 a, __m512 b) {
+    return _mm512_max_ps(a, b);
+}
+
+INLINE bool any_above(__m512 a, __m512 b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
+}
+
+INLINE __m512 fraction(__m512 x) {
+    return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+
+INLINE __m512 times_power(__m512 y, __m512 x) {
+    return _mm512_scalef_ps(y, x);
+}

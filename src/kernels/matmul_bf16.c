@@ -47,10 +47,32 @@ INLINE void store_packed(Element *to, Operand values) {
     _mm512_store_si512(to, values);
 }
 
+INLINE Operand broadcast_word(const Element *word) {
+    int pair;
+    memcpy(&pair, word, sizeof pair);
+    return _mm512_set1_epi32(pair);
+}
+
+/* Rounded, they are first one after the other. */
+INLINE Operand join(const Sum *parts) {
+    static const uint16_t order[STEP] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                         21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                         11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return _mm512_permutexvar_epi16(_mm512_loadu_si512(order),
+                                    (__m512i)_mm512_cvtne2ps_pbh(parts[1], parts[0]));
+}
+
 INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
     return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w);
 }
 
 #include "kernels/matmul_avx512.h"
 #include "kernels/matmul_simd.h"
+#include "kernels/field_simd.h"
+
+TARGET void field_amx(const Field *field, int first, int count, const FieldSpace *space) {
+    amx_words_begin();
+    answer(field, first, count, space, amx_multiply_words);
+    amx_words_end();
+}
 #endif

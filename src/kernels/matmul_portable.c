@@ -26,6 +26,7 @@
 typedef float Element;
 typedef float Operand __attribute__((vector_size(4 * STEP)));
 typedef Operand Sum;
+typedef int32_t Integers __attribute__((vector_size(4 * STEP)));
 typedef uint32_t Bits __attribute__((vector_size(4 * STEP)));
 typedef uint16_t Halves __attribute__((vector_size(2 * STEP)));
 
@@ -89,12 +90,65 @@ INLINE Operand broadcast(const float *value) {
     return (Operand){*value, *value, *value, *value};
 }
 
+INLINE Operand broadcast_word(const Element *word) {
+    return broadcast(word);
+}
+
+INLINE Operand join(const Sum *parts) {
+    return parts[0];
+}
+
+INLINE Sum load_lanes(const float *x) {
+    return load_x(x);
+}
+
+INLINE void store_lanes(float *to, Sum values) {
+    store_x(to, values);
+}
+
+INLINE Sum larger(Sum a, Sum b) {
+    Bits above = (Bits)(a > b);
+    return (Sum)(((Bits)a & above) | ((Bits)b & ~above));
+}
+
+INLINE bool any_above(Sum a, Sum b) {
+    bool any = false;
+    for (int i = 0; i < STEP; i++)
+        any |= a[i] > b[i];
+    return any;
+}
+
+INLINE Sum not_below_126(Sum x) {
+    return larger((Sum){-126, -126, -126, -126}, x); /* x if it is NaN */
+}
+
+/* Up to 2^22. */
+INLINE Sum floor_of(Sum x) {
+    const float bias = 0x1.8p23f; /* adding it rounds to an integer in the low bits */
+    Sum nearest = (x + bias) - bias;
+    return nearest - (Sum)((Bits)(nearest > x) & (Bits)(Sum){1, 1, 1, 1});
+}
+
+INLINE Sum fraction(Sum x) {
+    x = not_below_126(x);
+    return x - floor_of(x);
+}
+
+INLINE Sum times_power(Sum y, Sum x) {
+    Sum power = floor_of(not_below_126(x));
+    return (Sum)((Bits)y + ((Bits) __builtin_convertvector(power, Integers) << 23));
+}
+
 INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
 #if defined(__aarch64__)
     return (Sum)vfmaq_f32((float32x4_t)sum, (float32x4_t)x, (float32x4_t)w);
 #else
     return sum + x * w;
 #endif
+}
+
+INLINE Sum add_product(Sum sum, Sum a, Sum b) {
+    return multiply_add(sum, a, b);
 }
 
 INLINE void transpose(Sum *rows) {
@@ -120,3 +174,4 @@ INLINE void put_sums(float *c, const Sum *sums, bool first) {
 #include "kernels/matmul_simd.h"
 #include "kernels/gemm_simd.h"
 #include "kernels/attend_simd.h"
+#include "kernels/field_simd.h"

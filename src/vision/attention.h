@@ -1,18 +1,14 @@
 /*
  * attention.h - attention over a grid of patches, for both towers (spec 3.2, 3.4).
  *
- * Queries are taken in tiles of ATTENTION_TILE: the scores of one tile against
- * all keys fit a core's cache, and no matrix of positions by positions is ever
- * stored. Relative positions enter as two small products per tile: a query times
- * the whole table of row distances, and of column distances; the bias of a key
- * is then the sum of two looked-up numbers.
+ * The grid is one field in which everything attends to everything, or windows of
+ * it, each a field of its own. A task is some queries of one head of a field;
+ * kernels/field.h says how they are answered.
  */
 #ifndef OCR_ATTENTION_H
 #define OCR_ATTENTION_H
 
 #include "kernels/compute.h"
-
-#define ATTENTION_TILE 64
 
 /*
  * qkv: [height * width][3 * heads * dim], as the fused projection leaves it.

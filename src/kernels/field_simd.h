@@ -1,0 +1,495 @@
+/*
+ * field_simd.h - attention as field.h describes it, written once over a vector.
+ * Included after matmul_simd.h, whose vectors it uses; in addition
+ *
+ *   Operand broadcast_word(const Element *word)
+ *   Sum     load_lanes(const float *x), void store_lanes(float *to, Sum values)
+ *   Operand join(const Sum *parts)       PAIR vectors, their lanes side by side, as words
+ *   void    transpose(Sum *rows)         rows[LANES], a square of words
+ *   Sum     add_product(Sum sum, Sum a, Sum b)
+ *   Sum     larger(Sum a, Sum b)         b if one of them is NaN
+ *   bool    any_above(Sum a, Sum b)      in any lane
+ *   Sum     fraction(Sum x)              x - floor(x)
+ *   Sum     times_power(Sum y, Sum x)    y * 2^floor(x), or next to 0 where x < -126
+ *
+ * Queries run along the lanes, a tile of ROWS vectors of them. Scores are keys
+ * times queries and outputs values times probabilities: both times a few rows
+ * of a, a word of which is spread over all lanes, meet the vectors of a row of b.
+ * So the largest score and the sum of a query stand in its own lane, and
+ * probabilities lie as the second product wants them.
+ */
+#include "kernels/field_kernel.h"
+
+#include <math.h>
+
+#define LANES ((int)(sizeof(Sum) / sizeof(float)))
+#define PAIR ((int)(sizeof(float) / sizeof(Element))) /* elements of a word */
+#define TILE (ROWS * LANES)
+#define LOG2_E 1.44269504f
+#define SLACK 8.0f /* the largest score may be passed by a factor of 2^8 before all is scaled */
+
+_Static_assert(FIELD_QUERIES % TILE == 0, "whole tiles");
+_Static_assert(FIELD_SIDE % LANES == 0 && FIELD_SIDE % COLUMNS == 0, "arrays are filled up");
+
+typedef int32_t Lanes __attribute__((vector_size(sizeof(Sum))));
+
+/* One tile's share of the space. */
+typedef struct QueryTile {
+    Element *queries; /* [words][TILE] */
+    float *out;       /* [dim][TILE] */
+    float *by_row, *by_column;
+    float *most, *sum; /* [TILE] */
+    int first, count;  /* queries of the field */
+} QueryTile;
+
+/* Keys in work. */
+typedef struct KeyBlock {
+    int first, count;
+    ptrdiff_t place[FIELD_KEYS]; /* of their vectors after the first one's; BEYOND: the padding */
+} KeyBlock;
+
+#define BEYOND (-1) /* the grid */
+
+INLINE int filled_up(int count) {
+    return ceil_div(count, FIELD_SIDE) * FIELD_SIDE;
+}
+
+/* Words of a row of `count` elements, filled up. */
+INLINE int row_words(int count) {
+    return filled_up(ceil_div(count, PAIR));
+}
+
+INLINE Sum all_lanes(float value) {
+    return (Sum){0} + value;
+}
+
+INLINE Sum choose(Lanes which, Sum yes, Sum no) {
+    return (Sum)((which & (Lanes)yes) | (~which & (Lanes)no));
+}
+
+/*
+ * 2^x by a polynomial for 2^fraction(x), whose error is 8e-5, or 2e-9 and with
+ * rounding 2e-7. NaN stays NaN.
+ */
+INLINE Sum power_of_two(Sum x) {
+    static const float rough[] = {0.9999252186f, 0.6958335427f, 0.2260671487f, 0.07802452726f};
+    static const float fine[] = {1.000000002f,    0.6931469838f,  0.2402298363f,   0.05548334197f,
+                                 0.009678841018f, 0.00124396877f, 0.0002170225568f};
+    const float *c = PAIR == 2 ? rough : fine;
+    int degree = PAIR == 2 ? 3 : 6;
+    Sum f = fraction(x), p = all_lanes(c[degree]);
+    UNROLL for (int i = degree - 1; i >= 0; i--) {
+        p = add_product(all_lanes(c[i]), p, f);
+    }
+    return times_power(p, x);
+}
+
+/* ---- products ---- */
+
+/* c[COLUMNS][TILE] (+)= a b */
+INLINE void multiply_group(const Element *a, size_t a_stride, const Element *b, int words,
+                           int vectors, float *c, bool add) {
+    Sum sums[COLUMNS][ROWS];
+    UNROLL for (int r = 0; r < COLUMNS; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            sums[r][v] = add ? load_lanes(c + r * TILE + v * LANES) : (Sum){0};
+        }
+    }
+    for (int k = 0; k < words; k++) {
+        Operand bs[ROWS];
+        UNROLL for (int v = 0; v < vectors; v++) {
+            bs[v] = load_packed(b + (k * TILE + v * LANES) * PAIR);
+        }
+        UNROLL for (int r = 0; r < COLUMNS; r++) {
+            Operand as = broadcast_word(a + (size_t)r * a_stride + k * PAIR);
+            KEEP(as);
+            UNROLL for (int v = 0; v < vectors; v++) {
+                sums[r][v] = multiply_add(sums[r][v], as, bs[v]);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < COLUMNS; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            store_lanes(c + r * TILE + v * LANES, sums[r][v]);
+        }
+    }
+}
+
+INLINE void multiply_vectors(const WordProduct *p, int vectors) {
+    size_t stride = (size_t)p->a_stride * PAIR;
+    for (int r = 0; r < p->rows; r += COLUMNS) {
+        const Element *a = (const Element *)p->a + (size_t)r * stride;
+        float *c = p->c + r * TILE;
+        if (p->add)
+            multiply_group(a, stride, p->b, p->words, vectors, c, true);
+        else
+            multiply_group(a, stride, p->b, p->words, vectors, c, false);
+    }
+}
+
+TARGET static void multiply_words(const WordProduct *p) {
+    if (p->vectors == ROWS)
+        multiply_vectors(p, ROWS);
+    else if (p->vectors == 2)
+        multiply_vectors(p, 2);
+    else
+        multiply_vectors(p, 1);
+}
+
+/* ---- from rows of f32 to words ---- */
+
+INLINE void find_keys(const Field *f, KeyBlock *block) {
+    int y = block->first / f->width, x = block->first % f->width;
+    for (int i = 0; i < block->count; i++) {
+        bool inside = y < f->inner_height && x < f->inner_width;
+        block->place[i] = inside ? ((ptrdiff_t)y * f->line + x) * (ptrdiff_t)f->stride : BEYOND;
+        if (++x == f->width) {
+            x = 0;
+            y++;
+        }
+    }
+}
+
+INLINE const float *key_row(const KeyBlock *block, int i, const float *first, const float *pad) {
+    return block->place[i] == BEYOND ? pad : first + block->place[i];
+}
+
+/* The offset of a query's vectors in units of positions. */
+INLINE size_t query_place(const Field *f, int query) {
+    return (size_t)(query / f->inner_width) * (size_t)f->line + (size_t)(query % f->inner_width);
+}
+
+/* The words of x[count] from element k on, 0 beyond. */
+INLINE Operand row_part(const float *x, int k, int count) {
+    return count - k >= STEP ? load_x(x + k) : load_x_part(x + k, max_int(count - k, 0));
+}
+
+/* to[row_words(count)] */
+INLINE void pack_row(const float *x, int count, Element *to) {
+    for (int k = 0; k < row_words(count) * PAIR; k += STEP)
+        store_packed(to + k, row_part(x, k, count));
+}
+
+/* 0 in the lanes beyond the last query. */
+INLINE void pack_queries(const Field *f, const QueryTile *tile) {
+    for (int lane = 0; lane < TILE; lane += LANES) {
+        const float *rows[LANES];
+        int lanes = min_int(LANES, tile->count - lane);
+        for (int i = 0; i < lanes; i++)
+            rows[i] = f->q + query_place(f, tile->first + lane + i) * (size_t)f->stride;
+        for (int word = 0; word < row_words(f->dim); word += LANES) {
+            Sum square[LANES];
+            UNROLL for (int i = 0; i < LANES; i++) {
+                square[i] = (Sum){0};
+                if (i < lanes)
+                    square[i] = (Sum)row_part(rows[i], word * PAIR, f->dim);
+            }
+            transpose(square);
+            UNROLL for (int i = 0; i < LANES; i++) {
+                store_packed(tile->queries + ((word + i) * TILE + lane) * PAIR, (Operand)square[i]);
+            }
+        }
+    }
+}
+
+/* to[filled_up(count)][row_words(dim)] */
+INLINE void pack_keys(const Field *f, const KeyBlock *block, Element *to) {
+    int words = row_words(f->dim);
+    for (int i = 0; i < block->count; i++)
+        pack_row(key_row(block, i, f->k, f->pad_k), f->dim, to + i * words * PAIR);
+    int last = block->count * words * PAIR, end = filled_up(block->count) * words * PAIR;
+    memset(to + last, 0, (size_t)(end - last) * sizeof *to);
+}
+
+/* x[LANES], of which `count` are there; 0 beyond. */
+INLINE Sum load_some(const float *x, int count) {
+    float part[LANES] = {0};
+    if (count >= LANES)
+        return load_lanes(x);
+    for (int i = 0; i < count; i++)
+        part[i] = x[i];
+    return load_lanes(part);
+}
+
+/* to[filled_up(dim)][row_words(FIELD_KEYS)]: transposed. */
+INLINE void pack_values(const Field *f, const KeyBlock *block, Element *to) {
+    int words = row_words(FIELD_KEYS);
+    for (int word = 0; word < row_words(block->count); word += LANES)
+        for (int d = 0; d < filled_up(f->dim); d += LANES) {
+            Sum square[LANES];
+            UNROLL for (int i = 0; i < LANES; i++) {
+                Sum parts[PAIR];
+                UNROLL for (int j = 0; j < PAIR; j++) {
+                    int key = (word + i) * PAIR + j;
+                    parts[j] = (Sum){0};
+                    if (key < block->count && d < f->dim)
+                        parts[j] = load_some(key_row(block, key, f->v, f->pad_v) + d, f->dim - d);
+                }
+                square[i] = (Sum)join(parts);
+            }
+            transpose(square);
+            UNROLL for (int i = 0; i < LANES; i++) {
+                store_packed(to + ((d + i) * words + word) * PAIR, (Operand)square[i]);
+            }
+        }
+}
+
+/* ---- the bias of positions ---- */
+
+/*
+ * by[key][lane], in log2: of the products of a tile's queries with `table`, those of
+ * each key's distance, that of key 0 being distance[lane].
+ */
+INLINE void pick_distances(const float *products, const int *distance, int keys, float *by) {
+    for (int lane = 0; lane < TILE; lane++) {
+        const float *from = products + distance[lane] * TILE + lane;
+        for (int key = 0; key < keys; key++)
+            by[key * TILE + lane] = from[key * TILE] * LOG2_E;
+    }
+}
+
+/* Distance y - y' stands at index h - 1 - y + y' of the table. */
+INLINE void find_bias(const Field *f, const QueryTile *tile, const FieldSpace *space,
+                      MultiplyWords *multiply) {
+    int words = row_words(f->dim), span_h = 2 * f->height - 1;
+    int by_row[TILE], by_column[TILE];
+    for (int lane = 0; lane < TILE; lane++) {
+        int query = min_int(tile->first + lane, tile->first + tile->count - 1);
+        by_row[lane] = f->height - 1 - query / f->inner_width;
+        by_column[lane] = f->width - 1 - query % f->inner_width;
+    }
+    WordProduct product = {.a = space->table,
+                           .b = tile->queries,
+                           .c = space->scores,
+                           .a_stride = words,
+                           .tile = TILE,
+                           .rows = span_h,
+                           .words = ceil_div(f->dim, PAIR),
+                           .vectors = ceil_div(tile->count, LANES)};
+    multiply(&product);
+    pick_distances(space->scores, by_row, f->height, tile->by_row);
+    product.a = (const Element *)space->table + filled_up(span_h) * words * PAIR;
+    product.rows = 2 * f->width - 1;
+    multiply(&product);
+    pick_distances(space->scores, by_column, f->width, tile->by_column);
+}
+
+/* Both tables, each filled up to whole sides. */
+INLINE void pack_tables(const Field *f, Element *to) {
+    int words = row_words(f->dim);
+    const float *tables[] = {f->rel_h, f->rel_w};
+    int spans[] = {2 * f->height - 1, 2 * f->width - 1};
+    for (int t = 0; t < 2; t++)
+        for (int i = 0; i < filled_up(spans[t]); i++, to += words * PAIR)
+            if (i < spans[t])
+                pack_row(tables[t] + (size_t)i * (size_t)f->dim, f->dim, to);
+            else
+                memset(to, 0, (size_t)(words * PAIR) * sizeof *to);
+}
+
+/* ---- softmax, block by block ---- */
+
+/*
+ * scores[count][TILE] to log2, with the bias of keys that follow each other in a
+ * row of the field; the largest of each lane are kept in most[vectors].
+ */
+INLINE void scale_run(const float *by_row, const float *by_column, Sum scale, int count,
+                      float *scores, int vectors, Sum *most) {
+    Sum row[ROWS];
+    UNROLL for (int v = 0; v < vectors; v++) {
+        row[v] = (Sum){0};
+        if (by_row)
+            row[v] = load_lanes(by_row + v * LANES);
+    }
+    for (int i = 0; i < count; i++, scores += TILE, by_column += by_row ? TILE : 0) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            Sum bias = row[v];
+            if (by_row)
+                bias += load_lanes(by_column + v * LANES);
+            Sum s = add_product(bias, load_lanes(scores + v * LANES), scale);
+            most[v] = larger(most[v], s);
+            store_lanes(scores + v * LANES, s);
+        }
+    }
+}
+
+INLINE void scale_scores(const Field *f, const QueryTile *tile, const KeyBlock *block,
+                         float *scores, int vectors, Sum *most) {
+    Sum scale = all_lanes(LOG2_E / sqrtf((float)f->dim));
+    UNROLL for (int v = 0; v < vectors; v++) {
+        most[v] = all_lanes(-INFINITY);
+    }
+    if (!f->rel_h) {
+        scale_run(NULL, NULL, scale, block->count, scores, vectors, most);
+        return;
+    }
+    int y = block->first / f->width, x = block->first % f->width;
+    for (int i = 0, run; i < block->count; i += run, x = 0, y++) {
+        run = min_int(f->width - x, block->count - i);
+        scale_run(tile->by_row + y * TILE, tile->by_column + x * TILE, scale, run,
+                  scores + i * TILE, vectors, most);
+    }
+}
+
+/*
+ * Raise the maxima of lanes in which they are passed by too much, and scale down
+ * what has been summed by them; other lanes keep their bits.
+ */
+INLINE void raise_most(const Field *f, const QueryTile *tile, const Sum *most, int vectors) {
+    for (int v = 0; v < vectors; v++) {
+        float *tile_most = tile->most + v * LANES, *tile_sum = tile->sum + v * LANES;
+        Sum before = load_lanes(tile_most);
+        if (!any_above(most[v], before + SLACK))
+            continue;
+        Lanes above = most[v] > before + SLACK;
+        Sum after = choose(above, most[v], before);
+        Sum factor = choose(above, power_of_two(before - after), all_lanes(1));
+        store_lanes(tile_most, after);
+        store_lanes(tile_sum, load_lanes(tile_sum) * factor);
+        for (int d = 0; d < f->dim; d++) {
+            float *out = tile->out + d * TILE + v * LANES;
+            store_lanes(out, load_lanes(out) * factor);
+        }
+    }
+}
+
+/* scores[count][TILE] become the words of their exponentials, in place: [filled up][TILE]. */
+INLINE void exponentiate(const QueryTile *tile, float *scores, int count, int vectors) {
+    Element *to = (Element *)scores;
+    Sum most[ROWS], sums[ROWS];
+    UNROLL for (int v = 0; v < vectors; v++) {
+        most[v] = load_lanes(tile->most + v * LANES);
+        sums[v] = load_lanes(tile->sum + v * LANES);
+    }
+    int word = 0;
+    for (; word < ceil_div(count, PAIR); word++) {
+        bool whole = (word + 1) * PAIR <= count; /* else a pair lacks its second half */
+        UNROLL for (int v = 0; v < vectors; v++) {
+            Sum parts[PAIR] = {0};
+            UNROLL for (int j = 0; j < PAIR; j++) {
+                if (j == 0 || whole) {
+                    Sum s = load_lanes(scores + (word * PAIR + j) * TILE + v * LANES);
+                    parts[j] = power_of_two(s - most[v]);
+                    sums[v] += parts[j];
+                }
+            }
+            store_packed(to + (word * TILE + v * LANES) * PAIR, join(parts));
+        }
+    }
+    UNROLL for (int v = 0; v < vectors; v++) {
+        store_lanes(tile->sum + v * LANES, sums[v]);
+    }
+    memset(to + word * TILE * PAIR, 0,
+           (size_t)((filled_up(word) - word) * TILE * PAIR) * sizeof *to);
+}
+
+/* ---- tiles and blocks ---- */
+
+INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *block,
+                         const FieldSpace *space, MultiplyWords *multiply, int vectors) {
+    Sum most[ROWS];
+    WordProduct product = {.a = space->keys,
+                           .b = tile->queries,
+                           .c = space->scores,
+                           .a_stride = row_words(f->dim),
+                           .tile = TILE,
+                           .rows = block->count,
+                           .words = ceil_div(f->dim, PAIR),
+                           .vectors = vectors};
+    multiply(&product);
+    scale_scores(f, tile, block, space->scores, vectors, most);
+    raise_most(f, tile, most, vectors);
+    exponentiate(tile, space->scores, block->count, vectors);
+    product = (WordProduct){.a = space->values,
+                            .b = space->scores,
+                            .c = tile->out,
+                            .a_stride = row_words(FIELD_KEYS),
+                            .tile = TILE,
+                            .rows = f->dim,
+                            .words = ceil_div(block->count, PAIR),
+                            .vectors = vectors,
+                            .add = true};
+    multiply(&product);
+}
+
+INLINE QueryTile begin_tile(const Field *f, const FieldSpace *space, int index, int first,
+                            int count) {
+    size_t before = (size_t)index * TILE;
+    QueryTile tile = {
+        .queries = (Element *)space->queries + before * (size_t)(row_words(f->dim) * PAIR),
+        .out = space->out + before * (size_t)filled_up(f->dim),
+        .by_row = space->by_row + before * (size_t)f->height,
+        .by_column = space->by_column + before * (size_t)f->width,
+        .most = space->most + before,
+        .sum = space->sum + before,
+        .first = first + (int)before,
+        .count = min_int(TILE, count - (int)before),
+    };
+    return tile;
+}
+
+/* The sums, divided by the sum of exponentials, to where they belong. */
+INLINE void finish_tile(const Field *f, const QueryTile *tile) {
+    for (int lane = 0; lane < tile->count; lane += LANES) {
+        Sum scale = 1.0f / load_lanes(tile->sum + lane);
+        for (int d = 0; d < f->dim; d += LANES) {
+            Sum square[LANES];
+            float rows[LANES * LANES];
+            int columns = min_int(LANES, f->dim - d);
+            UNROLL for (int i = 0; i < LANES; i++) {
+                square[i] = load_lanes(tile->out + (d + i) * TILE + lane) * scale;
+            }
+            transpose(square);
+            UNROLL for (int i = 0; i < LANES; i++) {
+                store_lanes(rows + i * LANES, square[i]);
+            }
+            for (int i = 0; i < min_int(LANES, tile->count - lane); i++)
+                memcpy(f->out + query_place(f, tile->first + lane + i) * (size_t)f->out_stride + d,
+                       rows + i * LANES, (size_t)columns * sizeof *rows);
+        }
+    }
+}
+
+INLINE void answer(const Field *f, int first, int count, const FieldSpace *space,
+                      MultiplyWords *multiply) {
+    QueryTile tiles[FIELD_QUERIES / TILE];
+    int tile_count = ceil_div(count, TILE);
+    if (f->rel_h)
+        pack_tables(f, space->table);
+    for (int t = 0; t < tile_count; t++) {
+        tiles[t] = begin_tile(f, space, t, first, count);
+        pack_queries(f, &tiles[t]);
+        if (f->rel_h)
+            find_bias(f, &tiles[t], space, multiply);
+        for (int lane = 0; lane < TILE; lane++) {
+            tiles[t].most[lane] = -INFINITY;
+            tiles[t].sum[lane] = 0;
+        }
+        memset(tiles[t].out, 0, (size_t)(filled_up(f->dim) * TILE) * sizeof(float));
+    }
+
+    int keys = f->height * f->width, blocks = ceil_div(keys, FIELD_KEYS);
+    int block_keys = filled_up(ceil_div(keys, blocks));
+    KeyBlock block = {0};
+    for (; block.first < keys; block.first += block_keys) {
+        block.count = min_int(block_keys, keys - block.first);
+        find_keys(f, &block);
+        pack_keys(f, &block, space->keys);
+        pack_values(f, &block, space->values);
+        for (int t = 0; t < tile_count; t++) {
+            int vectors = ceil_div(tiles[t].count, LANES);
+            if (vectors == ROWS)
+                weigh_block(f, &tiles[t], &block, space, multiply, ROWS);
+            else if (vectors == 2)
+                weigh_block(f, &tiles[t], &block, space, multiply, 2);
+            else
+                weigh_block(f, &tiles[t], &block, space, multiply, 1);
+        }
+    }
+    for (int t = 0; t < tile_count; t++)
+        finish_tile(f, &tiles[t]);
+}
+
+TARGET void NAME(field)(const Field *field, int first, int count, const FieldSpace *space) {
+    answer(field, first, count, space, multiply_words);
+}
