@@ -9,7 +9,8 @@
  * GB/s the bytes of the weights, each once. Levels faster than AVX512 differ with
  * PRECISION_FAST alone.
  */
-#include "kernels/matmul.h"
+#include "base/numbers.h"
+#include "kernels/field.h"
 #include "limits.h"
 
 #include <stdatomic.h>
@@ -138,7 +139,7 @@ static void print_peer(const Shape *shape) {
            2 * products / best / 1e9);
 }
 
-/* ---- panels of attention ---- */
+/* ---- panels of the decoder's attention ---- */
 
 typedef struct Panels {
     const char *name;
@@ -147,11 +148,10 @@ typedef struct Panels {
 } Panels;
 
 static const Panels panels[] = {
-    {"SAM window, q k^T", 64, 196, 64, true},  {"SAM window, p v", 64, 64, 196, false},
-    {"SAM global, q k^T", 64, 4096, 64, true}, {"SAM global, p v", 64, 64, 4096, false},
-    {"CLIP, q k^T", 64, 257, 64, true},        {"CLIP, p v", 64, 64, 257, false},
-    {"prefill, q k^T", 32, 512, 128, true},    {"prefill, p v", 32, 128, 512, false},
-    {"decode, q k^T", 1, 1000, 128, true},     {"decode, p v", 1, 128, 1000, false},
+    {"prefill, q k^T", 32, 512, 128, true},
+    {"prefill, p v", 32, 128, 512, false},
+    {"decode, q k^T", 1, 1000, 128, true},
+    {"decode, p v", 1, 128, 1000, false},
 };
 
 #define REPEATS 16 /* tasks, that share the threads and b, as the queries of a head do */
@@ -175,6 +175,70 @@ static void print_panels(const Panels *p, CpuLevel level) {
     printf("%-34s %-18s %9.3f ms %8.0f GFLOP/s %7.1f GB/s\n", p->name, cpu_level_name(level),
            took * 1e3, 2.0 * REPEATS * p->m * p->n * (double)p->k / took / 1e9,
            4.0 * REPEATS * p->n * (double)p->k / took / 1e9);
+}
+
+/* ---- the encoder's attention ---- */
+
+typedef struct Grid {
+    const char *name;
+    int height, width;
+    bool distances;
+} Grid;
+
+static const Grid grids[] = {
+    {"attention, SAM global", 64, 64, true},
+    {"attention, SAM window", 14, 14, true},
+    {"attention, CLIP", 1, 257, false},
+};
+
+#define HEADS 12
+#define DIM 64
+
+static char *field_scratch; /* [threads][field_bytes] */
+static size_t field_bytes;
+
+typedef struct FieldWork {
+    const Grid *grid;
+    Precision precision;
+} FieldWork;
+
+/* As many queries as a task takes, of one head of the grid. */
+static int field_queries(const Grid *grid) {
+    return min_int(FIELD_QUERIES, grid->height * grid->width);
+}
+
+static void field_task(void *context, int chunk, int thread) {
+    const FieldWork *work = context;
+    const Grid *g = work->grid;
+    const float *q = x + chunk % HEADS * DIM, *rel = g->distances ? x : NULL;
+    Field field = {.q = q,
+                   .k = q + HEADS * DIM,
+                   .v = q + 2 * HEADS * DIM,
+                   .out = y + chunk % HEADS * DIM,
+                   .stride = 3 * HEADS * DIM,
+                   .out_stride = HEADS * DIM,
+                   .line = g->width,
+                   .height = g->height,
+                   .width = g->width,
+                   .inner_height = g->height,
+                   .inner_width = g->width,
+                   .dim = DIM,
+                   .rel_h = rel,
+                   .rel_w = rel};
+    field_attend(&field, 0, field_queries(g), work->precision,
+                 field_scratch + (size_t)thread * field_bytes);
+}
+
+static void run_field(void *context) {
+    pool_run(pool, HEADS, field_task, context);
+}
+
+static void print_field(const Grid *grid, CpuLevel level, Precision precision) {
+    FieldWork work = {grid, precision};
+    double took = best_of(run_field, &work);
+    double products = 2.0 * HEADS * DIM * field_queries(grid) * grid->height * grid->width;
+    printf("%-34s %-12s %-5s %9.3f ms %8.0f GFLOP/s\n", grid->name, cpu_level_name(level),
+           precision == PRECISION_FAST ? "fast" : "exact", took * 1e3, 2 * products / took / 1e9);
 }
 
 /* ---- the pool ---- */
@@ -218,6 +282,8 @@ int main(int argc, char **argv) {
         return 1;
     }
     scratch = map(matmul_scratch_bytes(threads));
+    field_bytes = field_scratch_bytes(grids[0].height, grids[0].width, DIM);
+    field_scratch = map((size_t)threads * field_bytes);
     memory = map(MEMORY_BYTES);
     x = map(MEMORY_BYTES / 4);
     y = map(MEMORY_BYTES / 2);
@@ -246,6 +312,11 @@ int main(int argc, char **argv) {
                 print_shape(&shapes[i], level, PRECISION_FAST);
         }
     }
+    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++)
+        for (CpuLevel level = CPU_PORTABLE; level <= cpu_best_level(); level++) {
+            cpu_force_level(level);
+            print_field(&grids[i], level, level <= CPU_AVX512 ? PRECISION_EXACT : PRECISION_FAST);
+        }
     for (size_t i = 0; i < sizeof panels / sizeof *panels; i++)
         for (CpuLevel level = CPU_PORTABLE; level <= cpu_best_level() && level <= CPU_AVX512;
              level++) {

@@ -52,8 +52,12 @@ static AttendField *kernel(Precision precision) {
     return field_portable;
 }
 
-void field_attend(const Field *field, int first, int count, Precision precision, void *scratch) {
+void field_attend_by(AttendField *by, const Field *field, int first, int count, void *scratch) {
     Arena arena = {scratch, 0};
     FieldSpace space = layout(field->height, field->width, field->dim, &arena);
-    kernel(precision)(field, first, count, &space);
+    by(field, first, count, &space);
+}
+
+void field_attend(const Field *field, int first, int count, Precision precision, void *scratch) {
+    field_attend_by(kernel(precision), field, first, count, scratch);
 }

@@ -45,6 +45,9 @@ typedef void AttendField(const Field *field, int first, int count, const FieldSp
 
 AttendField field_portable, field_avx2, field_avx512, field_bf16, field_amx;
 
+/* As field_attend, by one instruction set. */
+void field_attend_by(AttendField *by, const Field *field, int first, int count, void *scratch);
+
 /* Products of bf16 pairs by matrix registers, between begin and end on the same thread. */
 MultiplyWords amx_multiply_words;
 void amx_words_begin(void);

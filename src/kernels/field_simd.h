@@ -386,7 +386,7 @@ INLINE void exponentiate(const QueryTile *tile, float *scores, int count, int ve
 /* ---- tiles and blocks ---- */
 
 INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *block,
-                         const FieldSpace *space, MultiplyWords *multiply, int vectors) {
+                        const FieldSpace *space, MultiplyWords *multiply, int vectors) {
     Sum most[ROWS];
     WordProduct product = {.a = space->keys,
                            .b = tile->queries,
@@ -451,7 +451,7 @@ INLINE void finish_tile(const Field *f, const QueryTile *tile) {
 }
 
 INLINE void answer(const Field *f, int first, int count, const FieldSpace *space,
-                      MultiplyWords *multiply) {
+                   MultiplyWords *multiply) {
     QueryTile tiles[FIELD_QUERIES / TILE];
     int tile_count = ceil_div(count, TILE);
     if (f->rel_h)

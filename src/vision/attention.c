@@ -49,7 +49,7 @@ static void attend_task(void *context, int chunk, int thread) {
     int count = min_int(task->queries, field.inner_height * field.inner_width - from);
     if (count > 0)
         field_attend(&field, from, count, task->compute->precision,
-               compute_scratch(task->compute, thread));
+                     compute_scratch(task->compute, thread));
 }
 
 size_t attention_scratch_floats(int height, int width, int dim, int window) {

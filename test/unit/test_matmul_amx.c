@@ -1,6 +1,7 @@
 /*
- * The blocking and index logic of the AMX kernel, with the matrix instructions
- * in C, so that it is tested where there is no AMX. Needs AVX512_BF16.
+ * The blocking and index logic of the AMX kernels, with the matrix instructions
+ * in C, so that it is tested where there is no AMX. Needs AVX512_BF16. Their
+ * names are those of the engine's, whose own are therefore not linked.
  */
 #include "support.h"
 
@@ -54,7 +55,6 @@ static void multiply(int c, int a, int b) {
         configured = (config).palette;                                                             \
     } while (0)
 #define TILE_RELEASE() (configured = 0)
-#define multiply_many_amx multiply_many_amx_emulated
 #include "kernels/matmul_amx.c"
 
 /* ---- against plain sums ---- */
@@ -96,7 +96,7 @@ static void check(int job_rows, int columns, int depth, bool gather) {
     float *c = malloc(sizeof(float) * TILE_ROWS * TILE_COLUMNS);
     void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
     memset(scratch, 0xFF, KERNEL_SCRATCH_BYTES); /* NaN, lest it is read before it is written */
-    multiply_many_amx_emulated(&tile, c, scratch);
+    multiply_many_amx(&tile, c, scratch);
     assert_int_equal(configured, 0);
 
     for (int r = 0; r < tile.rows; r++)
@@ -143,16 +143,84 @@ static void test_rounding(void **state) {
         memcpy(&x, &bits[i], sizeof x);
         Matmul job = {.x = &x, .rows = 1, .x_stride = 1, .w = {&one, WEIGHT_BF16, 1, 1}};
         Tile tile = {&job, &job.w, 0, 1, 0, 1};
-        multiply_many_amx_emulated(&tile, c, scratch);
+        multiply_many_amx(&tile, c, scratch);
         assert_true(expected != expected ? c[0] != c[0] : c[0] == expected);
     }
     free(c);
     free(scratch);
 }
 
+/* Words beyond those that count are 0, as the kernels leave them: squares are whole. */
+static void test_words(void **state) {
+    enum { TILE = 48, MOST = 130, STRIDE = 80 };
+    (void)state;
+    if (cpu_best_level() < CPU_AVX512_BF16)
+        skip();
+    seed = 2;
+    for (int variant = 0; variant < 200; variant++) {
+        static uint16_t a[MOST + SIDE][STRIDE][2], b[STRIDE][TILE][2];
+        static float c[MOST + SIDE][TILE], before[MOST + SIDE][TILE];
+        int rows = random_between(&seed, 1, MOST), words = random_between(&seed, 1, STRIDE - SIDE);
+        int vectors = random_between(&seed, 1, 3);
+        memset(a, 0, sizeof a);
+        memset(b, 0, sizeof b);
+        for (int k = 0; k < words; k++)
+            for (int half = 0; half < 2; half++) {
+                for (int r = 0; r < rows; r++)
+                    a[r][k][half] = bf16_nearest((float)random_between(&seed, -4, 4));
+                for (int n = 0; n < TILE; n++)
+                    b[k][n][half] = bf16_nearest((float)random_between(&seed, -4, 4));
+            }
+        for (int r = 0; r < rows; r++)
+            for (int n = 0; n < TILE; n++)
+                c[r][n] = (float)random_between(&seed, -99, 99);
+        memcpy(before, c, sizeof c);
+        WordProduct product = {a, b, c[0], STRIDE, TILE, rows, words, vectors, variant % 2};
+        amx_words_begin();
+        amx_multiply_words(&product);
+        amx_words_end();
+        for (int r = 0; r < rows; r++)
+            for (int n = 0; n < TILE; n++) {
+                float sum = variant % 2 || n >= vectors * SIDE ? before[r][n] : 0;
+                for (int k = 0; n < vectors * SIDE && k < 2 * words; k++)
+                    sum += bf16_to_f32(a[r][k / 2][k % 2]) * bf16_to_f32(b[k / 2][n][k % 2]);
+                assert_true(c[r][n] == sum);
+            }
+    }
+}
+
+/* Attention by these products and by those of AVX512_BF16: the same but for the order of sums. */
+static void test_field(void **state) {
+    enum { DIM = 40, SIDE_H = 19, SIDE_W = 11, QUERIES = SIDE_H * SIDE_W };
+    static float qkv[QUERIES][3][DIM], rel[2][2 * SIDE_H][DIM], out[2][QUERIES][DIM];
+    (void)state;
+    if (cpu_best_level() < CPU_AVX512_BF16)
+        skip();
+    seed = 3;
+    for (int i = 0; i < QUERIES * 3 * DIM; i++)
+        (&qkv[0][0][0])[i] = (float)random_between(&seed, -1000, 1000) / 1000;
+    for (int i = 0; i < 2 * 2 * SIDE_H * DIM; i++)
+        (&rel[0][0][0])[i] = (float)random_between(&seed, -1000, 1000) / 2000;
+    void *scratch = aligned_alloc(64, field_scratch_bytes(SIDE_H, SIDE_W, DIM));
+    for (int amx = 0; amx < 2; amx++) {
+        Field field = {qkv[0][0], qkv[0][1], qkv[0][2], out[amx][0], 3 * DIM, DIM,
+                       SIDE_W,    SIDE_H,    SIDE_W,    SIDE_H,      SIDE_W,  rel[0][0],
+                       rel[0][0], DIM,       rel[0][0], rel[1][0]};
+        field_attend_by(amx ? field_amx : field_bf16, &field, 0, QUERIES, scratch);
+    }
+    assert_int_equal(configured, 0);
+    for (int i = 0; i < QUERIES * DIM; i++)
+        assert_float_equal((&out[0][0][0])[i], (&out[1][0][0])[i], 1e-3);
+    free(scratch);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes),
-                                       cmocka_unit_test(test_rounding)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_field),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #else
