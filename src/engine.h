@@ -197,7 +197,7 @@ typedef struct OcrPage {
     OcrFinish finish;
     int tokens;          /* generated, end mark excluded */
     const int *ids;      /* [tokens] */
-    double confidence;   /* geometric mean of the tokens' probabilities, 1 if there are none */
+    double confidence;   /* geometric mean of the probabilities of tokens and end mark; 1 of none */
     const float *vision; /* [plan.image_slots][hidden], the decoder's input */
     double image_ms, encode_ms, prefill_ms, decode_ms; /* wall time; of a step for
                                                           several pages, its share */
