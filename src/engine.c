@@ -24,6 +24,7 @@
 #include "trace.h"
 #include "vision/annotate.h"
 #include "vision/encoder.h"
+#include "vision/pnm.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -148,6 +149,10 @@ OcrCode ocr_image_count(OcrBytes file, int *pages, OcrError *err) {
 OcrCode ocr_image_probe(OcrBytes file, int page, int64_t max_pixels, OcrImageInfo *info,
                         OcrError *err) {
     return image_probe(file, page, max_pixels, info, err);
+}
+
+OcrCode ocr_pnm_length(OcrBytes beginning, uint64_t *length, OcrError *err) {
+    return pnm_length(beginning, length, err);
 }
 
 /* ---- plans ---- */

@@ -113,6 +113,12 @@ OcrCode ocr_image_count(OcrBytes file, int *pages, OcrError *err);
 OcrCode ocr_image_probe(OcrBytes file, int page, int64_t max_pixels, OcrImageInfo *info,
                         OcrError *err);
 
+/*
+ * For a stream of PNM pictures: the length in bytes of the one that begins so; 0
+ * if that is not known yet because its header is not complete.
+ */
+OcrCode ocr_pnm_length(OcrBytes beginning, uint64_t *length, OcrError *err);
+
 /* The prompt of a request that names none: plain text, no layout. */
 #define OCR_DEFAULT_PROMPT "<image>\nFree OCR. "
 /* Text with layout, see below. */

@@ -2,22 +2,31 @@
 #include "pg/compat.h"
 
 #include "pg/document.h"
+#include "pg/pdf.h"
 
 struct Document {
     OcrBytes bytes;
     int next;       /* number of the next page */
     int last;       /* that is wanted and exists */
-    OcrError fault; /* of the whole document, told as the first page's */
+    Pdf *pdf;       /* or NULL: an image */
+    OcrError fault; /* of the whole document, told once as its first page's */
 };
+
+static OcrCode open_pdf(Document *document, int first, int last) {
+    return pdf_open(document->bytes, first, last, &document->pdf, &document->fault);
+}
 
 Document *document_open(OcrBytes bytes, int first, int last) {
     Document *document = palloc0(sizeof *document);
     int pages;
+    OcrCode code = ocr_image_count(bytes, &pages, &document->fault);
 
     document->bytes = bytes;
     document->next = first;
-    document->fault.code = ocr_image_count(bytes, &pages, &document->fault);
-    document->last = last == 0 || last > pages ? pages : last;
+    document->last = last == 0 ? pages : Min(last, pages);
+    if (code == OCR_IMAGE_FORMAT && pdf_recognise(bytes))
+        code = open_pdf(document, first, last);
+    document->fault.code = code;
     return document;
 }
 
@@ -29,6 +38,10 @@ bool document_next(Document *document, PageInput *input, int *number, OcrError *
         document->last = 0;
         return true;
     }
+    if (document->pdf != NULL) {
+        input->page = 1;
+        return pdf_next(document->pdf, &input->file, number, err);
+    }
     if (document->next > document->last)
         return false;
     err->code = OCR_OK;
@@ -38,6 +51,8 @@ bool document_next(Document *document, PageInput *input, int *number, OcrError *
 }
 
 void document_close(Document *document) {
+    if (document->pdf != NULL)
+        pdf_close(document->pdf);
     pfree(document);
 }
 
@@ -46,15 +61,33 @@ static void tell_of_more_pages(void) {
                      errhint("Use ocr_pages() to read them all.")));
 }
 
+static OcrCode first_page_of_pdf(OcrBytes bytes, OcrBytes *image, OcrError *err) {
+    Pdf *pdf;
+    OcrBytes second;
+    OcrError ignored;
+    int number;
+
+    if (pdf_open(bytes, 1, 2, &pdf, err) != OCR_OK)
+        return err->code;
+    if (!pdf_next(pdf, image, &number, err))
+        ocr_fail(err, OCR_IMAGE_EMPTY, "the PDF has no pages");
+    else if (err->code == OCR_OK && pdf_next(pdf, &second, &number, &ignored))
+        tell_of_more_pages();
+    pdf_close(pdf);
+    return err->code;
+}
+
 OcrCode document_image(const PageInput *input, OcrBytes *image, OcrError *err) {
+    OcrCode code;
     int pages;
 
     *image = input->file;
     if (input->page > 0)
         return OCR_OK;
-    if (ocr_image_count(input->file, &pages, err) != OCR_OK)
-        return err->code;
-    if (pages > 1)
+    code = ocr_image_count(input->file, &pages, err);
+    if (code == OCR_IMAGE_FORMAT && pdf_recognise(input->file))
+        return first_page_of_pdf(input->file, image, err);
+    if (code == OCR_OK && pages > 1)
         tell_of_more_pages();
-    return OCR_OK;
+    return code;
 }

@@ -19,12 +19,12 @@ static const ErrorClass classes[] = {
     [OCR_SYSTEM] = {ERRCODE_SYSTEM_ERROR, NULL},
     [OCR_IMAGE_EMPTY] = {OC('0', '0', '1'), NULL},
     [OCR_IMAGE_FORMAT] = {OC('0', '0', '2'),
-                          "Images are read from JPEG, PNG, TIFF, WebP and PNM files."},
+                          "Images are read from JPEG, PNG, TIFF, WebP, PNM and PDF files."},
     [OCR_IMAGE_UNSUPPORTED] = {OC('0', '0', '3'), NULL},
     [OCR_IMAGE_DAMAGED] = {OC('0', '0', '4'), NULL},
     [OCR_IMAGE_TOO_LARGE] = {OC('0', '0', '5'),
-                             "See the settings deepseek_ocr.max_image_pixels and "
-                             "deepseek_ocr.max_session_memory."},
+                             "See the settings deepseek_ocr.max_image_pixels, "
+                             "deepseek_ocr.max_session_memory and deepseek_ocr.pdf_timeout."},
     [OCR_IMAGE_ASPECT] = {OC('0', '0', '6'), NULL},
     [OCR_PROMPT] = {OC('0', '0', '7'), NULL},
     [OCR_CONTEXT] = {OC('0', '0', '8'),

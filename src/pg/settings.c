@@ -7,6 +7,7 @@
 
 #include "pg/encoding.h"
 #include "pg/model_folder.h"
+#include "pg/pdf.h"
 #include "pg/settings.h"
 
 char *setting_model;
@@ -15,6 +16,9 @@ int setting_batch_size;
 int setting_max_image_pixels;
 int setting_max_session_memory;
 int setting_compute;
+char *setting_pdf_command;
+int setting_pdf_resolution;
+int setting_pdf_timeout;
 
 static int max_tokens;
 static int ngram_size;
@@ -46,6 +50,15 @@ static bool check_model(char **value, void **extra, GucSource source) {
         return true;
     GUC_check_errdetail("A model is the name of a folder in the extension's model directory, "
                         "or the absolute path of a folder.");
+    return false;
+}
+
+static bool check_pdf_command(char **value, void **extra, GucSource source) {
+    const char *problem;
+
+    if (pdf_command_is_valid(*value, &problem))
+        return true;
+    GUC_check_errdetail("%s", problem);
     return false;
 }
 
@@ -91,6 +104,19 @@ void settings_define(void) {
                              "auto takes the fastest way, f32 the most exact one.",
                              &setting_compute, OCR_COMPUTE_AUTO, compute_options, PGC_SUSET, 0,
                              NULL, NULL, NULL);
+    DefineCustomStringVariable(
+        "deepseek_ocr.pdf_command", "The program that draws the pages of PDF documents.",
+        "Words separated by blanks, with %r for the resolution, %f and %l for the first and last "
+        "page; it reads the PDF from standard input and writes PNM images to standard output. "
+        "Empty: PDF documents are not read.",
+        &setting_pdf_command, "pdftoppm -cropbox -r %r -f %f -l %l -", PGC_SUSET,
+        GUC_SUPERUSER_ONLY, check_pdf_command, NULL, NULL);
+    define_int("deepseek_ocr.pdf_resolution",
+               "Resolution at which pages of PDF documents are drawn.", "In dots per inch.",
+               &setting_pdf_resolution, 200, 36, 600, PGC_SUSET, 0);
+    define_int("deepseek_ocr.pdf_timeout",
+               "Most time that drawing a page of a PDF document may take.", NULL,
+               &setting_pdf_timeout, 60000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS);
     MarkGUCPrefixReserved("deepseek_ocr");
 }
 

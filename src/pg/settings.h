@@ -21,6 +21,9 @@ extern int setting_batch_size;
 extern int setting_max_image_pixels;
 extern int setting_max_session_memory; /* kB */
 extern int setting_compute;            /* OcrCompute */
+extern char *setting_pdf_command;      /* "": PDFs are not read */
+extern int setting_pdf_resolution;     /* dots per inch */
+extern int setting_pdf_timeout;        /* ms a page */
 
 /* Define them all; once, from _PG_init. */
 void settings_define(void);
