@@ -16,6 +16,11 @@ SET deepseek_ocr.model = '';
 SET deepseek_ocr.model = '../default';
 SET deepseek_ocr.model = '.';
 SET deepseek_ocr.no_repeat_ngram_whitelist = '"<td>';
+SET deepseek_ocr.pdf_command = 'draw %x';
+SET deepseek_ocr.pdf_command = 'draw %';
+SET deepseek_ocr.pdf_resolution = 35;
+SET deepseek_ocr.pdf_resolution = 601;
+SET deepseek_ocr.pdf_timeout = 0;
 SET deepseek_ocr.nothing = 1;
 \set VERBOSITY terse
 

@@ -31,10 +31,13 @@ SELECT throws_ok(format('SET %s = %L', name, value), '42501', NULL, 'an ordinary
   FROM (VALUES ('deepseek_ocr.model', '/etc'), ('deepseek_ocr.max_tokens', '1'),
                ('deepseek_ocr.no_repeat_ngram_size', '0'), ('deepseek_ocr.no_repeat_ngram_window', '1'),
                ('deepseek_ocr.no_repeat_ngram_whitelist', '<td>'), ('deepseek_ocr.max_image_pixels', '1'),
-               ('deepseek_ocr.max_session_memory', '1MB'), ('deepseek_ocr.compute', 'f32')) s (name, value);
+               ('deepseek_ocr.max_session_memory', '1MB'), ('deepseek_ocr.compute', 'f32'),
+               ('deepseek_ocr.pdf_command', 'true'), ('deepseek_ocr.pdf_resolution', '100'),
+               ('deepseek_ocr.pdf_timeout', '1')) s (name, value);
 SELECT lives_ok('SET LOCAL deepseek_ocr.threads = 1', 'but it may set the number of threads');
 SELECT lives_ok('SET LOCAL deepseek_ocr.batch_size = 2', 'and how many pages are read together');
 SELECT throws_ok('SHOW deepseek_ocr.model', '42501', NULL, 'nor see where the model lies');
+SELECT throws_ok('SHOW deepseek_ocr.pdf_command', '42501', NULL, 'nor which program is run');
 SELECT is_empty('SELECT 1 FROM ocr_models() WHERE path IS NOT NULL OR error LIKE ''%/%''',
                 'no path is shown to an ordinary role');
 SELECT isnt_empty('SELECT 1 FROM ocr_models() WHERE name = ''default'' AND current', 'names are');
