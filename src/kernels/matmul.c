@@ -19,7 +19,9 @@
  *          as what the kernel multiplies: f32, or bf16. Whole vectors, padded with 0.
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with
- * activations as 16-bit integers; otherwise they become f32 or bf16 in scratch.
+ * activations as 16-bit integers, made before the loop begins; otherwise they become
+ * f32 or bf16 in scratch. Which of the two is decided for a call, by its longest job:
+ * what an expert makes of a prompt does not depend on how many rows chose it.
  *
  * Since both forms add the same numbers in the same order, a row's result does not
  * depend on how many rows there are, which of the forms was taken, where tiles
@@ -41,30 +43,60 @@
 #define FEW_ROWS 18
 #define CHUNKS_PER_THREAD 16 /* wanted, so that threads end together */
 #define LEAST_COLUMNS 48
+#define LEAST_PRODUCTS 24000 /* of a chunk: to hand it out takes as long as some thousand */
+#define MOST_JOBS 128        /* of one loop */
 
+#define QUANT_BLOCKS (QUANT_ROWS * QUANT_COLUMNS / Q8_BLOCK)
+
+/* A thread's own. */
 typedef struct Scratch {
     alignas(64) float c[TILE_ROWS * TILE_COLUMNS];
     alignas(64) float up[TILE_ROWS * TILE_COLUMNS];
     alignas(64) unsigned char kernel[KERNEL_SCRATCH_BYTES];
 } Scratch;
 
-_Static_assert(sizeof(QuantRows) <= KERNEL_SCRATCH_BYTES, "activations of few rows, quantized");
+/* The activations of a loop's jobs, quantized. */
+typedef struct QuantSpace {
+    alignas(64) int16_t x[QUANT_BLOCKS * Q8_BLOCK];
+    float scales[QUANT_BLOCKS];
+} QuantSpace;
 
 typedef struct Kernel {
     MultiplyTile *few, *many;
     int row_step; /* rows that `many` takes at a time */
 } Kernel;
 
-typedef struct Batch {
-    const Matmul *jobs;
+/* Of quantized weights, for few rows. */
+typedef struct QuantKernel {
+    QuantizeRows *quantize;
+    MultiplyTile *multiply;
+} QuantKernel;
+
+/* What a call's jobs have in common. */
+typedef struct Kernels {
     const Kernel *exact, *fast;
-    const Kernel *unpacking; /* of quantized weights, for many rows */
-    MultiplyTile *quant;     /* of quantized weights, for few; NULL: as many */
-    int columns;             /* of a tile */
-    Scratch *scratch;        /* [threads] */
-} Batch;
+    const Kernel *unpacking;  /* of quantized weights, for many rows */
+    const QuantKernel *quant; /* NULL: as for many */
+} Kernels;
+
+/* A job that is about to be done. */
+typedef struct Plan {
+    const Matmul *job;
+    MultiplyTile *multiply;
+    int tile_rows, tiles_down;
+    int end; /* the chunk after its last one, counted from the first job's first */
+    bool is_quantized;
+    QuantRows quantized;
+} Plan;
+
+typedef struct Loop {
+    Plan plans[MOST_JOBS];
+    int count, columns; /* columns of a tile */
+    Scratch *scratch;   /* [threads] */
+} Loop;
 
 static const Kernel portable = {multiply_few_portable, multiply_many_portable, 3};
+static const QuantKernel quant_portable = {quantize_rows_portable, multiply_quant_portable};
 #if defined(__x86_64__)
 static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3};
 static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
@@ -84,10 +116,13 @@ static const Kernel *unpacking_kernel(CpuLevel level) {
     return level >= CPU_AVX512_BF16 ? &bf16 : exact_kernel(level);
 }
 
-static MultiplyTile *quant_kernel(CpuLevel level) {
-    return level >= CPU_AVX512_BF16 ? multiply_quant_vnni
-           : level >= CPU_AVX2      ? multiply_quant_avx2
-                                    : multiply_quant_portable;
+static const QuantKernel quant_avx2 = {quantize_rows_avx2, multiply_quant_avx2};
+static const QuantKernel quant_vnni = {quantize_rows_vnni, multiply_quant_vnni};
+
+static const QuantKernel *quant_kernel(CpuLevel level) {
+    return level >= CPU_AVX512_BF16 ? &quant_vnni
+           : level >= CPU_AVX2      ? &quant_avx2
+                                    : &quant_portable;
 }
 #else
 static const Kernel *exact_kernel(CpuLevel level) {
@@ -103,84 +138,155 @@ static const Kernel *unpacking_kernel(CpuLevel level) {
     return exact_kernel(level);
 }
 
-static MultiplyTile *quant_kernel(CpuLevel level) {
+static const QuantKernel *quant_kernel(CpuLevel level) {
     (void)level;
-    return multiply_quant_portable;
+    return &quant_portable;
 }
 #endif
 
 size_t matmul_scratch_bytes(int threads) {
-    return (size_t)threads * sizeof(Scratch);
+    return sizeof(QuantSpace) + (size_t)threads * sizeof(Scratch);
 }
 
-static const Kernel *job_kernel(const Batch *batch, const Matmul *job) {
-    if (is_quantized(job->w.type))
-        return batch->unpacking;
-    return job->w.type == WEIGHT_BF16 ? batch->fast : batch->exact;
-}
-
-static MultiplyTile *job_multiply(const Batch *batch, const Matmul *job) {
-    const Kernel *kernel = job_kernel(batch, job);
-    if (is_quantized(job->w.type))
-        return batch->quant && job->rows <= QUANT_ROWS ? batch->quant : kernel->many;
-    return job->rows <= FEW_ROWS ? kernel->few : kernel->many;
-}
-
-/* Rows of a job's tiles: about the same for all of them. */
-static int job_rows(const Batch *batch, const Matmul *job) {
-    int step = job_kernel(batch, job)->row_step;
-    return ceil_div(ceil_div(job->rows, ceil_div(job->rows, TILE_ROWS)), step) * step;
-}
-
-static int job_chunks(const Batch *batch, const Matmul *job) {
-    if (job->rows == 0)
-        return 0;
-    return ceil_div(job->rows, job_rows(batch, job)) * ceil_div(job->w.rows, batch->columns);
-}
-
-static int batch_chunks(const Batch *batch, int count) {
-    int chunks = 0;
+static Kernels kernels_for(const Matmul *jobs, int count, Precision precision) {
+    CpuLevel level = cpu_level();
+    Kernels out = {.exact = exact_kernel(level)};
+    bool fast = precision == PRECISION_FAST, few = true;
     for (int i = 0; i < count; i++)
-        chunks += job_chunks(batch, &batch->jobs[i]);
+        few &= jobs[i].rows <= QUANT_ROWS;
+    out.fast = fast ? fast_kernel(level) : out.exact;
+    out.unpacking = fast ? unpacking_kernel(level) : out.exact;
+    out.quant = fast && few ? quant_kernel(level) : NULL;
+    return out;
+}
+
+/* ---- plans ---- */
+
+static Plan plan_job(const Matmul *job, const Kernels *kernels) {
+    bool quant = is_quantized(job->w.type);
+    const Kernel *kernel = quant                        ? kernels->unpacking
+                           : job->w.type == WEIGHT_BF16 ? kernels->fast
+                                                        : kernels->exact;
+    Plan plan = {.job = job,
+                 .multiply = job->rows <= FEW_ROWS && !quant ? kernel->few : kernel->many};
+    plan.is_quantized = quant && kernels->quant && job->w.columns <= QUANT_COLUMNS;
+    if (plan.is_quantized)
+        plan.multiply = kernels->quant->multiply;
+    if (job->rows > 0) {
+        int even = ceil_div(job->rows, ceil_div(job->rows, TILE_ROWS)); /* about the same for all */
+        plan.tile_rows = ceil_div(even, kernel->row_step) * kernel->row_step;
+        plan.tiles_down = ceil_div(job->rows, plan.tile_rows);
+    }
+    return plan;
+}
+
+/* The jobs that fit into one loop, at least one of count > 0, with their activations quantized. */
+static int plan_jobs(Loop *loop, const Matmul *jobs, int count, const Kernels *kernels,
+                     QuantSpace *space) {
+    int blocks = 0;
+    for (loop->count = 0; loop->count < min_int(count, MOST_JOBS); loop->count++) {
+        const Matmul *job = &jobs[loop->count], *before = job - 1;
+        Plan plan = plan_job(job, kernels);
+        if (plan.is_quantized) {
+            int row_blocks = q8_blocks(job->w.columns);
+            bool same = loop->count > 0 && loop->plans[loop->count - 1].is_quantized &&
+                        job->x == before->x && job->x_rows == before->x_rows &&
+                        job->rows == before->rows && job->x_stride == before->x_stride &&
+                        job->w.columns == before->w.columns && job->w.type == before->w.type;
+            if (same) {
+                plan.quantized = loop->plans[loop->count - 1].quantized;
+            } else {
+                if (blocks + job->rows * row_blocks > QUANT_BLOCKS)
+                    break;
+                plan.quantized =
+                    (QuantRows){space->x + blocks * Q8_BLOCK, space->scales + blocks, row_blocks};
+                kernels->quant->quantize(job, &plan.quantized);
+                blocks += job->rows * row_blocks;
+            }
+        }
+        loop->plans[loop->count] = plan;
+    }
+    return loop->count;
+}
+
+/* ---- loops ---- */
+
+/* Number the chunks for tiles of so many columns; returns how many there are. */
+static int number_chunks(Loop *loop, int columns) {
+    int chunks = 0;
+    for (int i = 0; i < loop->count; i++) {
+        chunks += loop->plans[i].tiles_down * ceil_div(loop->plans[i].job->w.rows, columns);
+        loop->plans[i].end = chunks;
+    }
+    loop->columns = columns;
     return chunks;
+}
+
+static int64_t products(const Loop *loop) {
+    int64_t total = 0;
+    for (int i = 0; i < loop->count; i++) {
+        const Matmul *job = loop->plans[i].job;
+        int64_t one = (int64_t)job->rows * job->w.rows * job->w.columns;
+        total += job->activation == ACTIVATION_SWIGLU ? 2 * one : one;
+    }
+    return total;
+}
+
+/* Enough chunks for threads to end together, but none that is not worth handing out. */
+static int cut(Loop *loop, int threads) {
+    int64_t worth = products(loop) / LEAST_PRODUCTS;
+    int wanted = worth < threads * CHUNKS_PER_THREAD ? (int)worth : threads * CHUNKS_PER_THREAD;
+    int columns = TILE_COLUMNS, chunks = number_chunks(loop, columns);
+    while (chunks < wanted && columns > LEAST_COLUMNS) {
+        columns /= 2;
+        chunks = number_chunks(loop, columns);
+    }
+    return chunks;
+}
+
+/* The plan that a chunk belongs to. */
+static const Plan *find_plan(const Loop *loop, int chunk) {
+    int low = 0, high = loop->count - 1;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (chunk < loop->plans[middle].end)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return &loop->plans[low];
 }
 
 /* Tiles that share weights follow each other, so the weights are read from memory once. */
 static void multiply_chunk(void *context, int chunk, int thread) {
-    const Batch *batch = context;
-    const Matmul *job = batch->jobs;
-    Scratch *scratch = &batch->scratch[thread];
-    while (chunk >= job_chunks(batch, job))
-        chunk -= job_chunks(batch, job++);
+    const Loop *loop = context;
+    const Plan *plan = find_plan(loop, chunk);
+    const Matmul *job = plan->job;
+    Scratch *scratch = &loop->scratch[thread];
+    int index = plan == loop->plans ? chunk : chunk - plan[-1].end;
 
-    int rows = job_rows(batch, job), down = ceil_div(job->rows, rows);
-    Tile tile = {.job = job, .w = &job->w};
-    tile.row = chunk % down * rows;
-    tile.rows = min_int(rows, job->rows - tile.row);
-    tile.column = chunk / down * batch->columns;
-    tile.columns = min_int(batch->columns, job->w.rows - tile.column);
+    Tile tile = {.job = job, .w = &job->w, .quantized = &plan->quantized};
+    tile.row = index % plan->tiles_down * plan->tile_rows;
+    tile.rows = min_int(plan->tile_rows, job->rows - tile.row);
+    tile.column = index / plan->tiles_down * loop->columns;
+    tile.columns = min_int(loop->columns, job->w.rows - tile.column);
 
-    MultiplyTile *multiply = job_multiply(batch, job);
-    multiply(&tile, scratch->c, scratch->kernel);
+    plan->multiply(&tile, scratch->c, scratch->kernel);
     if (job->activation == ACTIVATION_SWIGLU) {
         tile.w = &job->up;
-        multiply(&tile, scratch->up, scratch->kernel);
+        plan->multiply(&tile, scratch->up, scratch->kernel);
     }
     matmul_finish(&tile, scratch->c, scratch->up);
 }
 
 void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *pool, void *scratch) {
-    CpuLevel level = cpu_level();
-    Batch batch = {.jobs = jobs, .columns = TILE_COLUMNS, .scratch = scratch};
-    batch.exact = exact_kernel(level);
-    batch.fast = precision == PRECISION_FAST ? fast_kernel(level) : batch.exact;
-    batch.unpacking = precision == PRECISION_FAST ? unpacking_kernel(level) : batch.exact;
-    batch.quant = precision == PRECISION_FAST ? quant_kernel(level) : NULL;
-
-    int chunks = batch_chunks(&batch, count);
-    while (chunks < pool_threads(pool) * CHUNKS_PER_THREAD && batch.columns > LEAST_COLUMNS) {
-        batch.columns /= 2;
-        chunks = batch_chunks(&batch, count);
+    Kernels kernels = kernels_for(jobs, count, precision);
+    QuantSpace *space = scratch;
+    Loop loop = {.scratch = (Scratch *)(space + 1)};
+    while (count > 0) {
+        int taken = plan_jobs(&loop, jobs, count, &kernels, space);
+        pool_run(pool, cut(&loop, pool_threads(pool)), multiply_chunk, &loop);
+        jobs += taken;
+        count -= taken;
     }
-    pool_run(pool, chunks, multiply_chunk, &batch);
 }

@@ -27,9 +27,10 @@
 /* A rectangle of a job's output, to be multiplied by one of its matrices. */
 typedef struct Tile {
     const Matmul *job;
-    const Matrix *w;     /* job->w or job->up */
-    int row, rows;       /* 1..TILE_ROWS rows from row on */
-    int column, columns; /* 1..TILE_COLUMNS columns from column on */
+    const Matrix *w;                   /* job->w or job->up */
+    const struct QuantRows *quantized; /* the job's x, for the kernels of quant_rows.h */
+    int row, rows;                     /* 1..TILE_ROWS rows from row on */
+    int column, columns;               /* 1..TILE_COLUMNS columns from column on */
 } Tile;
 
 /*

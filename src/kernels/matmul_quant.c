@@ -8,32 +8,55 @@
 #define NAME(suffix) suffix##_portable
 #define COLUMNS 1
 
-/* Sum of count products of activations and the weights of one block of w's type. */
-INLINE int dot(const int16_t *x, const uint8_t *q, int count, WeightType type) {
-    int sum = 0;
+typedef float Sums;
+
+typedef struct Weights {
+    int16_t w[Q8_BLOCK];
+    bool two_scales;
+} Weights;
+
+typedef struct Scale {
+    float first, second;
+} Scale;
+
+INLINE Weights load_weights(const uint8_t *q, WeightType type) {
+    Weights out = {.two_scales = type == WEIGHT_Q4};
     if (type == WEIGHT_Q8)
-        for (int i = 0; i < count; i++)
-            sum += x[i] * (int8_t)q[i];
+        for (int i = 0; i < Q8_BLOCK; i++)
+            out.w[i] = (int8_t)q[i];
     else
-        for (int i = 0; i < Q4_BLOCK / 2; i++)
-            sum += x[i] * ((q[i] & 15) - 8) + x[i + Q4_BLOCK / 2] * ((q[i] >> 4) - 8);
-    return sum;
+        for (int i = 0; i < Q4_BLOCK; i++) {
+            int at = i / (Q4_BLOCK / 2) * Q4_BLOCK + i % (Q4_BLOCK / 2);
+            out.w[at] = (int16_t)((q[i] & 15) - 8);
+            out.w[at + Q4_BLOCK / 2] = (int16_t)((q[i] >> 4) - 8);
+        }
+    return out;
 }
 
-INLINE void multiply_blocks(const QuantRows *x, int row, int rows, const WeightRow *w,
-                            const Stretch *stretch, float *c) {
-    int length = stretch->type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK;
-    int bytes = stretch->type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK / 2;
-    for (int r = 0; r < rows; r++) {
-        float sum = stretch->first ? 0 : c[r * TILE_COLUMNS];
-        for (int b = 0; b * length < stretch->columns; b++) {
-            int k = b * length, rest = min_int(length, stretch->columns - k);
-            const int16_t *block = x->x[row + r][k / Q8_BLOCK] + k % Q8_BLOCK;
-            float scale = bf16_to_f32(w->scales[b]) * x->scales[row + r][k / Q8_BLOCK];
-            sum += scale * (float)dot(block, w->q + (size_t)b * (size_t)bytes, rest, stretch->type);
-        }
-        c[r * TILE_COLUMNS] = sum;
-    }
+INLINE void arrange(int16_t *x, WeightType type) {
+    (void)x, (void)type; /* as they are */
+}
+
+INLINE Scale weight_scale(const uint16_t *scales, WeightType type) {
+    return (Scale){bf16_to_f32(scales[0]), type == WEIGHT_Q4 ? bf16_to_f32(scales[1]) : 0};
+}
+
+INLINE Scale times(Scale scale, float x_scale) {
+    return (Scale){scale.first * x_scale, scale.second * x_scale};
+}
+
+INLINE Sums multiply_block(Sums sum, Weights w, const int16_t *x, Scale scale) {
+    int first = 0, second = 0;
+    for (int i = 0; i < Q4_BLOCK; i++)
+        first += w.w[i] * x[i];
+    for (int i = Q4_BLOCK; i < Q8_BLOCK; i++)
+        second += w.w[i] * x[i];
+    return w.two_scales ? sum + scale.first * (float)first + scale.second * (float)second
+                        : sum + scale.first * (float)(first + second);
+}
+
+INLINE void put_columns(float *c, const Sums *sums) {
+    *c = *sums;
 }
 
 #include "kernels/quant_simd.h"

@@ -1,6 +1,9 @@
 /*
  * Quantized weights by AVX512-VNNI: products of 16-bit integers are added to 16 sums,
  * two to each, in one instruction. No sum can overflow: 4 * 127 * 32767 is below 2^31.
+ *
+ * A register holds the first or the second halves of both blocks of Q4 that are a block
+ * of x, as their nibbles lie; so lanes 0..7 belong to the first one, 8..15 to the second.
  */
 #if defined(__x86_64__)
 #include "kernels/quant_rows.h"
@@ -12,75 +15,67 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define NAME(suffix) suffix##_vnni
-#define COLUMNS 4 /* weight rows side by side */
+#define COLUMNS 4
 
-/* 64 weights as 16-bit integers, in two registers; 0 beyond the `count` that the row has. */
-typedef struct Block {
+typedef __m512 Sums;
+typedef __m512 Scale;
+
+/* As 16-bit integers, in two registers. */
+typedef struct Weights {
     __m512i low, high;
-} Block;
+} Weights;
 
-INLINE Block load_block(const uint8_t *q, int count, WeightType type) {
-    __m256i low, high;
-    if (type == WEIGHT_Q8) {
-        __mmask64 mask = count < Q8_BLOCK ? ((__mmask64)1 << count) - 1 : ~(__mmask64)0;
-        low = _mm256_maskz_loadu_epi8((__mmask32)mask, q);
-        high = _mm256_maskz_loadu_epi8((__mmask32)(mask >> 32), q + Q8_BLOCK / 2);
-    } else {
-        /* Two blocks: the low nibbles are each one's first half, the high ones its second. */
-        const __m256i nibble = _mm256_set1_epi8(15), offset = _mm256_set1_epi8(8);
-        __m256i pairs = _mm256_maskz_loadu_epi8(count > Q4_BLOCK ? ~(__mmask32)0 : 0xFFFF, q);
-        __m256i first = _mm256_sub_epi8(_mm256_and_si256(pairs, nibble), offset);
-        __m256i second =
-            _mm256_sub_epi8(_mm256_and_si256(_mm256_srli_epi16(pairs, 4), nibble), offset);
-        low = _mm256_permute2x128_si256(first, second, 0x20);
-        high = _mm256_permute2x128_si256(first, second, 0x31);
-    }
-    return (Block){_mm512_cvtepi8_epi16(low), _mm512_cvtepi8_epi16(high)};
+INLINE Weights load_weights(const uint8_t *q, WeightType type) {
+    const __m256i *from = (const __m256i *)q;
+    if (type == WEIGHT_Q8)
+        return (Weights){_mm512_cvtepi8_epi16(_mm256_loadu_si256(from)),
+                         _mm512_cvtepi8_epi16(_mm256_loadu_si256(from + 1))};
+    __m512i pairs = _mm512_cvtepu8_epi16(_mm256_loadu_si256(from)), eight = _mm512_set1_epi16(8);
+    return (Weights){
+        _mm512_sub_epi16(_mm512_and_si512(pairs, _mm512_set1_epi16(15)), eight),
+        _mm512_sub_epi16(_mm512_srli_epi16(pairs, 4), eight),
+    };
 }
 
-INLINE __m512i dot(__m512i w, __m512i x) {
-    return _mm512_dpwssd_epi32(_mm512_setzero_si512(), w, x);
+INLINE void arrange(int16_t *x, WeightType type) {
+    if (type == WEIGHT_Q8)
+        return;
+    __m256i *quarters = (__m256i *)x;
+    __m256i second = quarters[1];
+    quarters[1] = quarters[2];
+    quarters[2] = second;
 }
 
-INLINE __m512 add_scaled(__m512 sum, __m512i dots, float scale) {
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), _mm512_set1_ps(scale), sum);
+INLINE Scale weight_scale(const uint16_t *scales, WeightType type) {
+    if (type == WEIGHT_Q8)
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_set1_epi16((short)scales[0]), 16));
+    __m256 first = _mm256_set1_ps(bf16_to_f32(scales[0]));
+    __m256 second = _mm256_set1_ps(bf16_to_f32(scales[1]));
+    return _mm512_insertf32x8(_mm512_castps256_ps512(first), second, 1);
 }
 
-INLINE void multiply_blocks(const QuantRows *x, int row, int rows, const WeightRow *w,
-                            const Stretch *stretch, float *c) {
-    WeightType type = stretch->type;
-    int count = stretch->columns;
-    __m512 sums[ROWS][COLUMNS];
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int n = 0; n < COLUMNS; n++) sums[r][n] =
-        _mm512_setzero_ps();
-    for (int b = 0; b * Q8_BLOCK < count; b++) {
-        int rest = count - b * Q8_BLOCK;
-        UNROLL for (int n = 0; n < COLUMNS; n++) {
-            const uint8_t *from = w[n].q + (size_t)b * (type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK);
-            Block weights = load_block(from, rest, type);
-            __builtin_prefetch(from + w[n].ahead);
-            UNROLL for (int r = 0; r < rows; r++) {
-                const int16_t *xs = x->x[row + r][b];
-                float scale = x->scales[row + r][b];
-                __m512i low = _mm512_load_si512(xs), high = _mm512_load_si512(xs + 32);
-                if (type == WEIGHT_Q8) {
-                    __m512i dots = _mm512_dpwssd_epi32(dot(weights.low, low), weights.high, high);
-                    sums[r][n] = add_scaled(sums[r][n], dots, scale * bf16_to_f32(w[n].scales[b]));
-                } else {
-                    const uint16_t *scales = w[n].scales + 2 * b;
-                    sums[r][n] = add_scaled(sums[r][n], dot(weights.low, low),
-                                            scale * bf16_to_f32(scales[0]));
-                    if (rest > Q4_BLOCK)
-                        sums[r][n] = add_scaled(sums[r][n], dot(weights.high, high),
-                                                scale * bf16_to_f32(scales[1]));
-                }
-            }
-        }
+INLINE Scale times(Scale scale, float x_scale) {
+    return _mm512_mul_ps(scale, _mm512_set1_ps(x_scale));
+}
+
+INLINE Sums multiply_block(Sums sum, Weights w, const int16_t *x, Scale scale) {
+    __m512i dots = _mm512_madd_epi16(w.low, _mm512_load_si512(x));
+    dots = _mm512_dpwssd_epi32(dots, w.high, _mm512_load_si512(x + Q8_BLOCK / 2));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sum);
+}
+
+/* Halves are added while pairs are brought together. */
+INLINE void put_columns(float *c, const Sums *sums) {
+    __m512 pairs[2];
+    UNROLL for (int i = 0; i < 2; i++) { /* quarters: a a b b */
+        pairs[i] = _mm512_add_ps(_mm512_shuffle_f32x4(sums[2 * i], sums[2 * i + 1], 0x44),
+                                 _mm512_shuffle_f32x4(sums[2 * i], sums[2 * i + 1], 0xEE));
     }
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int n = 0; n < COLUMNS; n++) {
-        float *to = c + r * TILE_COLUMNS + n;
-        *to = _mm512_reduce_add_ps(sums[r][n]) + (stretch->first ? 0 : *to);
-    }
+    __m512 all = _mm512_add_ps(_mm512_shuffle_f32x4(pairs[0], pairs[1], 0x88), /* a b c d */
+                               _mm512_shuffle_f32x4(pairs[0], pairs[1], 0xDD));
+    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0x4E));
+    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xB1));
+    _mm_storeu_ps(c, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, all)));
 }
 
 #include "kernels/quant_simd.h"

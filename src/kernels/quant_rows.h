@@ -7,49 +7,30 @@
  * are added as integers, and the product of both scales turns their sum into f32.
  * Each row is on its own, and blocks are added in one order: a row's result does not
  * depend on the others.
+ *
+ * The rows of a job are quantized once, before its tiles are multiplied.
  */
 #ifndef OCR_QUANT_ROWS_H
 #define OCR_QUANT_ROWS_H
 
 #include "kernels/matmul_kernel.h"
-#include "kernels/quant.h"
 
-#include <stdbool.h>
+#define QUANT_ROWS 16       /* at most */
+#define QUANT_COLUMNS 16384 /* at most, filled up to whole blocks */
+#define QUANT_GROUP 4       /* rows that share the loading of weights */
 
-#define QUANT_ROWS 16    /* at most */
-#define ROWS 4           /* side by side */
-#define QUANT_BLOCKS 128 /* of one stretch of columns */
-#define QUANT_STRETCH (QUANT_BLOCKS * Q8_BLOCK)
-
-/* A stretch of a few rows of activations, quantized: value = scale * x. */
+/* Rows of activations, value = scale * x, and 0 where the last block is not full. */
 typedef struct QuantRows {
-    _Alignas(64) int16_t x[QUANT_ROWS][QUANT_BLOCKS][Q8_BLOCK];
-    float scales[QUANT_ROWS][QUANT_BLOCKS];
+    int16_t *x; /* [rows][blocks][Q8_BLOCK], aligned to 64; the order in a block is the kernel's */
+    float *scales; /* [rows][blocks] */
+    int blocks;
 } QuantRows;
 
-/* A row of weights, from a stretch's first column on. */
-typedef struct WeightRow {
-    const uint8_t *q;
-    const uint16_t *scales; /* bf16 */
-    size_t ahead;           /* bytes to the row that will be wanted next, to be fetched early */
-} WeightRow;
+/* The job's rows to rows->x and rows->scales. */
+typedef void QuantizeRows(const Matmul *job, const QuantRows *rows);
+QuantizeRows quantize_rows_portable, quantize_rows_avx2, quantize_rows_vnni;
 
-/* Columns that are multiplied at one go. */
-typedef struct Stretch {
-    WeightType type;
-    int columns;
-    bool first; /* begins the sums, instead of adding to them */
-} Stretch;
-
-/* Of the tile's column; first: a multiple of Q8_BLOCK */
-static inline WeightRow quant_weight_row(const Tile *tile, int column, int first) {
-    WeightType type = tile->w->type;
-    return (WeightRow){.q = (const uint8_t *)tile_w(tile, column) + weight_bytes(type, first),
-                       .scales = tile_scales(tile, column) +
-                                 first / (type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK)};
-}
-
-/* As MultiplyTile, for tiles of up to QUANT_ROWS rows of Q8 or Q4 weights. scratch: QuantRows */
+/* As MultiplyTile, of Q8 or Q4 weights and tile->quantized. scratch is not used. */
 MultiplyTile multiply_quant_portable, multiply_quant_avx2, multiply_quant_vnni;
 
 #endif

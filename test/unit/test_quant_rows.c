@@ -1,6 +1,6 @@
 /*
  * Products by quantized weights, at every CPU level: exact ones against double
- * precision, fast ones within what rounding activations to 8 bits or bf16 may cost.
+ * precision, fast ones within what rounding activations to 16 bits or bf16 may cost.
  */
 #include "guarded.h"
 #include "support.h"
@@ -140,6 +140,80 @@ static void rows_do_not_meet(void **state) {
     cpu_force_level(cpu_best_level());
 }
 
+/*
+ * More jobs than one loop takes, and more activations than are kept at once; some share
+ * their rows, some gather them. Each gives what it gives alone.
+ */
+static void jobs_do_not_meet(void **state) {
+    (void)state;
+    enum { JOBS = 300, WIDE = 5000, NARROW = 100, ROWS = 16 };
+    uint64_t random = 21;
+    Weights weights[] = {make_weights(WEIGHT_Q8, WIDE, &random),
+                         make_weights(WEIGHT_Q4, WIDE, &random),
+                         make_weights(WEIGHT_Q8, NARROW, &random)};
+    float *x = make_x(2 * ROWS, WIDE, &random);
+    float *y = malloc(JOBS * ROWS * COLUMNS * sizeof *y), alone[ROWS * COLUMNS];
+    static const int gather[ROWS] = {31, 0, 5, 5, 7, 30, 29, 1, 2, 3, 8, 9, 20, 21, 22, 23};
+    Matmul jobs[JOBS];
+    for (int i = 0; i < JOBS; i++) {
+        int kind = i % 7 % 3;
+        jobs[i] = (Matmul){.x = x + (i % 5 == 0 ? WIDE : 0),
+                           .x_rows = i % 4 == 0 ? gather : NULL,
+                           .rows = i % 11 == 0 ? ROWS : i % 3,
+                           .x_stride = i % 13 ? WIDE : NARROW,
+                           .w = weights[kind].w,
+                           .y = y + i * ROWS * COLUMNS,
+                           .y_stride = COLUMNS};
+        if (jobs[i].x_rows)
+            jobs[i].x = x;
+    }
+    for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
+        cpu_force_level((CpuLevel)level);
+        matmul_run(jobs, JOBS, PRECISION_FAST, pool, scratch);
+        for (int i = 0; i < JOBS; i++) {
+            Matmul job = jobs[i];
+            job.y = alone;
+            matmul_run(&job, 1, PRECISION_FAST, pool, scratch);
+            assert_memory_equal(alone, jobs[i].y, (size_t)(job.rows * COLUMNS) * sizeof *alone);
+        }
+    }
+    cpu_force_level(cpu_best_level());
+    free(x);
+    free(y);
+    for (int i = 0; i < 3; i++)
+        free_weights(&weights[i]);
+}
+
+/* A job's rows are taken as its call is: with a long one beside it, it is one of many rows. */
+static void the_longest_job_decides(void **state) {
+    (void)state;
+    uint64_t random = 22;
+    Weights weights = make_weights(WEIGHT_Q8, 320, &random);
+    float *x = make_x(40, 320, &random), y[40 * COLUMNS], among[COLUMNS], few[COLUMNS];
+    Matmul row = {
+        .x = x, .rows = 1, .x_stride = 320, .w = weights.w, .y = among, .y_stride = COLUMNS};
+    Matmul all = row;
+    all.rows = 40, all.y = y;
+    matmul_run((Matmul[]){row, all}, 2, PRECISION_FAST, pool, scratch);
+    assert_memory_equal(among, y, sizeof among);
+    run(&weights, x, 1, PRECISION_FAST, few);
+    assert_memory_not_equal(few, y, sizeof few);
+    free(x);
+    free_weights(&weights);
+}
+
+/* Rows of more columns than are kept quantized are multiplied as many are. */
+static void very_long_rows(void **state) {
+    (void)state;
+    uint64_t random = 23;
+    Weights weights = make_weights(WEIGHT_Q8, 16385, &random);
+    float *x = make_x(2, 16385, &random), y[2 * COLUMNS];
+    run(&weights, x, 2, PRECISION_FAST, y);
+    assert_true(error_of(&weights, x, 2, y) < 0.01);
+    free(x);
+    free_weights(&weights);
+}
+
 /* NaN and infinity in, NaN or infinity out; tiny and zero rows give zero. */
 static void odd_values_show(void **state) {
     (void)state;
@@ -183,9 +257,9 @@ static int stop(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_close),
-        cmocka_unit_test(rows_do_not_meet),
-        cmocka_unit_test(odd_values_show),
+        cmocka_unit_test(products_are_close), cmocka_unit_test(rows_do_not_meet),
+        cmocka_unit_test(jobs_do_not_meet),   cmocka_unit_test(the_longest_job_decides),
+        cmocka_unit_test(very_long_rows),     cmocka_unit_test(odd_values_show),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
