@@ -18,6 +18,7 @@
 #include "decoder/decoder.h"
 #include "decoder/grounding.h"
 #include "decoder/ngram.h"
+#include "kernels/cpu.h"
 #include "kernels/rows.h"
 #include "model/model.h"
 #include "model/quantizer.h"
@@ -79,7 +80,7 @@ static double now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-/* ---- threads, model, image: the door to the layers below ---- */
+/* ---- threads, processor, model, image: the door to the layers below ---- */
 
 OcrCode ocr_pool_create(int threads, OcrPool **out, OcrError *err) {
     return pool_create(threads, out, err);
@@ -91,6 +92,17 @@ void ocr_pool_destroy(OcrPool *pool) {
 
 void ocr_pool_watch(OcrPool *pool, bool (*interrupted)(void)) {
     pool_watch(pool, interrupted);
+}
+
+_Static_assert((int)OCR_CPU_PORTABLE == CPU_PORTABLE && (int)OCR_CPU_AMX == CPU_AMX_BF16,
+               "the levels of kernels/cpu.h");
+
+OcrCpuLevel ocr_cpu_best(void) {
+    return (OcrCpuLevel)cpu_best_level();
+}
+
+void ocr_cpu_limit(OcrCpuLevel level) {
+    cpu_force_level((CpuLevel)level);
 }
 
 OcrCode ocr_model_open(const char *folder, OcrAllocator allocator, OcrModel **out, OcrError *err) {

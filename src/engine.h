@@ -49,6 +49,22 @@ void ocr_pool_destroy(OcrPool *pool);
 /* interrupted is called by the thread that calls the engine, never by a worker; NULL for none. */
 void ocr_pool_watch(OcrPool *pool, bool (*interrupted)(void));
 
+/* ---- processor ---- */
+
+/* Instruction sets that there are kernels for, each with those before it. */
+typedef enum OcrCpuLevel {
+    OCR_CPU_PORTABLE,
+    OCR_CPU_AVX2,
+    OCR_CPU_AVX512,
+    OCR_CPU_AVX512_BF16,
+    OCR_CPU_AMX
+} OcrCpuLevel;
+
+/* The best that processor and system have; it is used unless there is a limit. */
+OcrCpuLevel ocr_cpu_best(void);
+/* Use none above this level, in all of the process. Not while a pool is working. */
+void ocr_cpu_limit(OcrCpuLevel level);
+
 /* ---- model ---- */
 
 /*

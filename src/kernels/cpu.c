@@ -70,8 +70,8 @@ void cpu_force_level(CpuLevel level) {
 
 const char *cpu_level_name(CpuLevel level) {
     static const char *const names[CPU_LEVELS] = {
-        [CPU_PORTABLE] = "portable",       [CPU_AVX2] = "avx2",         [CPU_AVX512] = "avx512",
-        [CPU_AVX512_BF16] = "avx512_bf16", [CPU_AMX_BF16] = "amx_bf16",
+        [CPU_PORTABLE] = "portable",       [CPU_AVX2] = "avx2",    [CPU_AVX512] = "avx512",
+        [CPU_AVX512_BF16] = "avx512_bf16", [CPU_AMX_BF16] = "amx",
     };
     return names[level];
 }

@@ -24,9 +24,40 @@ static int max_tokens;
 static int ngram_size;
 static int ngram_window;
 static char *ngram_whitelist;
+static int cpu_level;
 
 static const struct config_enum_entry compute_options[] = {
     {"auto", OCR_COMPUTE_AUTO, false}, {"f32", OCR_COMPUTE_F32, false}, {NULL, 0, false}};
+
+#define CPU_LEVEL_AUTO (OCR_CPU_AMX + 1)
+
+static const struct config_enum_entry cpu_level_options[] = {
+    {"auto", CPU_LEVEL_AUTO, false},
+    {"portable", OCR_CPU_PORTABLE, false},
+    {"avx2", OCR_CPU_AVX2, false},
+    {"avx512", OCR_CPU_AVX512, false},
+    {"avx512_bf16", OCR_CPU_AVX512_BF16, false},
+    {"amx", OCR_CPU_AMX, false},
+    {NULL, 0, false}};
+
+static const char *cpu_level_name(int level) {
+    const struct config_enum_entry *option = cpu_level_options;
+
+    while (option->val != level)
+        option++;
+    return option->name;
+}
+
+static bool check_cpu_level(int *value, void **extra, GucSource source) {
+    if (*value == CPU_LEVEL_AUTO || *value <= (int)ocr_cpu_best())
+        return true;
+    GUC_check_errdetail("This processor has \"%s\" at most.", cpu_level_name(ocr_cpu_best()));
+    return false;
+}
+
+static void assign_cpu_level(int value, void *extra) {
+    ocr_cpu_limit(value == CPU_LEVEL_AUTO ? OCR_CPU_AMX : (OcrCpuLevel)value);
+}
 
 /* Token texts separated by commas; double quotes around one that holds a comma or a blank. */
 static bool split_whitelist(char *list, List **texts) {
@@ -104,6 +135,10 @@ void settings_define(void) {
                              "auto takes the fastest way, f32 the most exact one.",
                              &setting_compute, OCR_COMPUTE_AUTO, compute_options, PGC_SUSET, 0,
                              NULL, NULL, NULL);
+    DefineCustomEnumVariable(
+        "deepseek_ocr.cpu_level", "Instructions that reading a page may use at most.",
+        "auto means all that the processor has; for tests and comparisons.", &cpu_level,
+        CPU_LEVEL_AUTO, cpu_level_options, PGC_SUSET, 0, check_cpu_level, assign_cpu_level, NULL);
     DefineCustomStringVariable(
         "deepseek_ocr.pdf_command", "The program that draws the pages of PDF documents.",
         "Words separated by blanks, with %r for the resolution, %f and %l for the first and last "

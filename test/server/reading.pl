@@ -23,6 +23,49 @@ is($node->safe_psql('postgres', "SET deepseek_ocr.threads = 1; $fingerprint"),
 	$node->safe_psql('postgres', "SET deepseek_ocr.threads = 3; $fingerprint"),
 	'the number of threads changes no vision token');
 
+# ---- processors ----
+
+# Every level that this processor has reads the same in single precision; those below are
+# never refused, those above always.
+my $levels = <<'SQL';
+	LOAD 'deepseek_ocr';
+	SET deepseek_ocr.compute = f32;
+	CREATE TEMP TABLE readings (level text, reading text, refusal text);
+	DO $$
+	DECLARE
+		level text;
+		reason text;
+	BEGIN
+		FOREACH level IN ARRAY '{portable,avx2,avx512,avx512_bf16,amx,auto}'::text[] LOOP
+			BEGIN
+				PERFORM set_config('deepseek_ocr.cpu_level', level, false);
+				INSERT INTO readings SELECT level, ocr(image), NULL FROM pages WHERE name = 'strip';
+			EXCEPTION WHEN invalid_parameter_value THEN
+				GET STACKED DIAGNOSTICS reason = PG_EXCEPTION_DETAIL;
+				INSERT INTO readings VALUES (level, NULL, reason);
+			END;
+		END LOOP;
+	END $$;
+SQL
+my %reading;
+my $best = '';
+for (split /\n/, $node->safe_psql('postgres', "$levels SELECT level, coalesce('read: ' || reading, refusal) FROM readings"))
+{
+	my ($level, $outcome) = split /\|/, $_, 2;
+	$reading{$level} = $outcome;
+	$best = $1 if $outcome =~ /^This processor has "(\w+)" at most/;
+}
+my @levels = qw(portable avx2 avx512 avx512_bf16 amx);
+$best ||= 'amx';
+my ($top) = grep { $levels[$_] eq $best } 0 .. $#levels;
+is($reading{$_}, 'read: ' . page_text('strip'), "$_ reads") for @levels[ 0 .. $top ], 'auto';
+is($reading{$_}, "This processor has \"$best\" at most.", "$_ is refused") for @levels[ $top + 1 .. $#levels ];
+is($node->safe_psql('postgres', <<SQL), page_text('strip'), 'the lowest level reads in rounded numbers, too');
+	LOAD 'deepseek_ocr';
+	SET deepseek_ocr.cpu_level = portable;
+	SELECT ocr(image) FROM pages WHERE name = 'strip'
+SQL
+
 # ---- preloading ----
 
 # Threads of a process, or undef once it is gone.
