@@ -2,8 +2,8 @@
  * batch_functions.c - the SQL functions that read many pages together.
  *
  * ocr_batch() takes an array. For sets that no array should hold, ocr_query()
- * takes a query and reads its rows a stretch at a time, so that its memory does
- * not grow with their number.
+ * takes a query and fetches a row when there is room for its page, so that its
+ * memory does not grow with their number.
  */
 #include "postgres.h"
 #include "pg/compat.h"
@@ -15,13 +15,11 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/tuplestore.h"
 
 #include "pg/arguments.h"
 #include "pg/batch.h"
-#include "pg/settings.h"
 
 /* ---- ocr_batch() ---- */
 
@@ -79,18 +77,6 @@ Datum ocr_batch(PG_FUNCTION_ARGS) {
 
 /* ---- ocr_query() ---- */
 
-/* Pages and bytes of images that are fetched at once, but for the last of them. */
-#define STRETCH_ROUNDS 16
-#define STRETCH_BYTES (64 * 1024 * 1024)
-
-typedef struct Stretch {
-    int count;
-    int room;
-    Size bytes;
-    BatchPage *pages; /* [room] */
-    char **keys;      /* [room] or NULL */
-} Stretch;
-
 static void check_columns(TupleDesc columns) {
     static const char *const hint = "Write a query like SELECT id, image FROM scans.";
 
@@ -129,78 +115,59 @@ static Portal open_query(const char *query) {
     return rows;
 }
 
-static void add_row(Stretch *stretch, PageInput options, HeapTuple row, TupleDesc columns) {
-    BatchPage *page = &stretch->pages[stretch->count];
+typedef struct QueryReader {
+    Portal rows;
+    PageInput options;
+    ReturnSetInfo *result;
+} QueryReader;
+
+/* The next row; its key is the page's item. */
+static bool next_row(void *owner, BatchPage *page, MemoryContext kept, OcrError *err) {
+    const QueryReader *reader = owner;
+    MemoryContext context = CurrentMemoryContext;
+    const char *key;
+    Datum image;
     bool null;
-    Datum image = SPI_getbinval(row, columns, 2, &null);
 
-    stretch->keys[stretch->count++] = SPI_getvalue(row, columns, 1);
-    page->input = options;
-    if (!null) {
+    SPI_cursor_fetch(reader->rows, true, 1);
+    MemoryContextSwitchTo(context); /* SPI leaves one of its own */
+    if (SPI_processed == 0)
+        return false;
+    key = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+    if (key != NULL)
+        page->item = MemoryContextStrdup(kept, key);
+    page->input = reader->options;
+    image = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null);
+    if (!null)
         page->input.file = bytes_of((bytea *)PG_DETOAST_DATUM_COPY(image));
-        stretch->bytes += page->input.file.size;
-    }
-}
-
-/* Fetch rows until the stretch is full; false if there are no more. */
-static bool fetch_stretch(Stretch *stretch, PageInput options, Portal rows) {
-    MemoryContext work = CurrentMemoryContext;
-
-    while (stretch->count < stretch->room && stretch->bytes < STRETCH_BYTES) {
-        SPI_cursor_fetch(rows, true, 1);
-        MemoryContextSwitchTo(work); /* SPI leaves its own, which lives too long */
-        if (SPI_processed == 0)
-            return false;
-        add_row(stretch, options, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
-        SPI_freetuptable(SPI_tuptable);
-    }
+    SPI_freetuptable(SPI_tuptable);
     return true;
 }
 
-static void put_rows(const Stretch *stretch, ReturnSetInfo *result) {
-    for (int i = 0; i < stretch->count; i++) {
-        const BatchPage *page = &stretch->pages[i];
-        const char *key = stretch->keys[i];
-        bool bad = page->sqlstate != 0;
-        Datum values[] = {key ? CStringGetTextDatum(key) : (Datum)0, PointerGetDatum(page->content),
-                          bad ? CStringGetTextDatum(page->message) : (Datum)0,
-                          bad ? CStringGetTextDatum(unpack_sql_state(page->sqlstate)) : (Datum)0};
-        bool nulls[] = {key == NULL, page->content == NULL, !bad, !bad};
+static void put_row(void *owner, const BatchPage *page) {
+    const QueryReader *reader = owner;
+    const char *key = page->item;
+    bool bad = page->sqlstate != 0;
+    Datum values[] = {key ? CStringGetTextDatum(key) : (Datum)0, PointerGetDatum(page->content),
+                      bad ? CStringGetTextDatum(page->message) : (Datum)0,
+                      bad ? CStringGetTextDatum(unpack_sql_state(page->sqlstate)) : (Datum)0};
+    bool nulls[] = {key == NULL, page->content == NULL, !bad, !bad};
 
-        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-    }
-}
-
-static void read_rows(Portal rows, PageInput options, ReturnSetInfo *result) {
-    MemoryContext work =
-        AllocSetContextCreate(CurrentMemoryContext, "deepseek_ocr query", ALLOCSET_DEFAULT_SIZES);
-    MemoryContext caller = MemoryContextSwitchTo(work);
-    bool more = true;
-
-    while (more) {
-        Stretch stretch = {.room = STRETCH_ROUNDS * setting_batch_size};
-
-        stretch.pages = palloc(stretch.room * sizeof *stretch.pages);
-        stretch.keys = palloc(stretch.room * sizeof *stretch.keys);
-        more = fetch_stretch(&stretch, options, rows);
-        batch_read(stretch.pages, stretch.count, NULL, NULL);
-        put_rows(&stretch, result);
-        MemoryContextReset(work);
-    }
-    MemoryContextSwitchTo(caller);
+    tuplestore_putvalues(reader->result->setResult, reader->result->setDesc, values, nulls);
 }
 
 PG_FUNCTION_INFO_V1(ocr_query);
 Datum ocr_query(PG_FUNCTION_ARGS) {
-    PageInput options;
+    QueryReader reader = {.result = (ReturnSetInfo *)fcinfo->resultinfo};
+    BatchStream stream = {.next = next_row, .done = put_row, .owner = &reader, .ordered = true};
 
     InitMaterializedSRF(fcinfo, 0);
     if (PG_ARGISNULL(0))
         return (Datum)0;
-    options = options_from_arguments(fcinfo, 1);
+    reader.options = options_from_arguments(fcinfo, 1);
     SPI_connect();
-    read_rows(open_query(text_to_cstring(PG_GETARG_TEXT_PP(0))), options,
-              (ReturnSetInfo *)fcinfo->resultinfo);
+    reader.rows = open_query(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+    batch_stream(&stream);
     SPI_finish();
     return (Datum)0;
 }

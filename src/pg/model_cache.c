@@ -22,6 +22,7 @@ typedef struct CachedModel {
 } CachedModel;
 
 static dlist_head open_models = DLIST_STATIC_INIT(open_models);
+static int pins; /* while there are any, no model is closed */
 
 static void *allocate_in_context(void *context, size_t bytes) {
     if (!AllocHugeSizeIsValid(bytes))
@@ -70,7 +71,7 @@ static void make_room(void) {
     int kept = 0;
 
     dlist_foreach_modify(iter, &open_models) {
-        if (++kept >= OPEN_MODELS)
+        if (++kept >= OPEN_MODELS && pins == 0)
             close_model(dlist_container(CachedModel, node, iter.cur));
     }
 }
@@ -92,7 +93,8 @@ OcrModel *model_cache_get(void) {
     CachedModel *cached = find_open(path);
 
     if (cached != NULL && cached->stamp != model_folder_stamp(path)) {
-        close_model(cached);
+        if (pins == 0)
+            close_model(cached);
         cached = NULL;
     }
     if (cached == NULL) {
@@ -102,6 +104,18 @@ OcrModel *model_cache_get(void) {
     dlist_move_head(&open_models, &cached->node);
     pfree(path);
     return cached->model;
+}
+
+static void unpin(void *arg) {
+    pins--;
+}
+
+void model_cache_pin(MemoryContext context) {
+    MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof *callback);
+
+    callback->func = unpin;
+    MemoryContextRegisterResetCallback(context, callback);
+    pins++;
 }
 
 OcrCode model_folder_info(const char *path, OcrModelInfo *info, OcrError *err) {

@@ -13,9 +13,12 @@
 /*
  * The model that deepseek_ocr.model names, opened if need be, and again if its
  * files were replaced. Raises an error if it cannot be opened. Valid until the
- * next call.
+ * next call, or as long as it is pinned.
  */
 OcrModel *model_cache_get(void);
+
+/* Close no model before the memory context is reset. */
+void model_cache_pin(MemoryContext context);
 
 /* What a folder holds, without keeping it open. */
 OcrCode model_folder_info(const char *path, OcrModelInfo *info, OcrError *err);

@@ -14,6 +14,7 @@
 
 static OcrPool *pool;
 static int pool_size;
+static int pins; /* while there are any, the pool stays as it is */
 
 /* Cores that the system lets this process run on. */
 static int usable_cores(void) {
@@ -44,6 +45,8 @@ static int query_processes(void) {
 }
 
 int threads_wanted(void) {
+    if (pins > 0)
+        return pool_size;
     if (setting_threads > 0)
         return setting_threads;
     return Min(Max(usable_cores() / query_processes(), 1), SETTING_MAX_THREADS);
@@ -70,4 +73,16 @@ OcrPool *threads_pool(int count) {
     }
     ocr_pool_watch(pool, interrupted);
     return pool;
+}
+
+static void unpin(void *arg) {
+    pins--;
+}
+
+void threads_pin(MemoryContext context) {
+    MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof *callback);
+
+    callback->func = unpin;
+    MemoryContextRegisterResetCallback(context, callback);
+    pins++;
 }

@@ -16,7 +16,13 @@
  */
 int threads_wanted(void);
 
-/* The process's pool with that many threads; long work in it answers to cancellation. */
+/*
+ * The process's pool with that many threads, as many as are wanted; long work in it answers to
+ * cancellation. Valid until the next call, or as long as it is pinned.
+ */
 OcrPool *threads_pool(int count);
+
+/* Keep the pool, and want no other number of threads, until the memory context is reset. */
+void threads_pin(MemoryContext context);
 
 #endif
