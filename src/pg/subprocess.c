@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "pgstat.h"
+#include "lib/ilist.h"
 #include "storage/fd.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
@@ -28,12 +30,16 @@
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
 
 struct Subprocess {
+    dlist_node link; /* in `running` */
     MemoryContext context;
     pid_t pid;       /* leader of the process group; 0 once it is reaped */
     int output;      /* our end of the pipe; -1 if closed */
     File complaints; /* closed by subprocess_end, or with the transaction */
     int status;      /* of a process that was reaped */
 };
+
+/* For the end of the backend, which does not reset the memory contexts of its last query. */
+static dlist_head running = DLIST_STATIC_INIT(running);
 
 /* ---- which program ---- */
 
@@ -129,10 +135,8 @@ static _Noreturn void run_child(const Start *start) {
 
 /* ---- the parent ---- */
 
-/* All that is not closed by the end of the transaction; safe to be called at any time. */
-static void kill_and_reap(void *argument) {
-    Subprocess *process = argument;
-
+/* All that is not closed by the end of the transaction; for a second time it does nothing. */
+static void kill_and_reap(Subprocess *process) {
     if (process->output >= 0) {
         close(process->output);
         ReleaseExternalFD();
@@ -146,15 +150,31 @@ static void kill_and_reap(void *argument) {
     }
 }
 
+static void forget(void *process) {
+    kill_and_reap(process);
+    dlist_delete(&((Subprocess *)process)->link);
+}
+
+static void kill_all(int code, Datum argument) {
+    dlist_iter at;
+
+    dlist_foreach(at, &running) kill_and_reap(dlist_container(Subprocess, link, at.cur));
+}
+
 static Subprocess *create(void) {
+    static bool prepared = false;
     MemoryContext context =
         AllocSetContextCreate(CurrentMemoryContext, "deepseek_ocr process", ALLOCSET_SMALL_SIZES);
     Subprocess *process = MemoryContextAllocZero(context, sizeof *process);
     MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof *callback);
 
+    if (!prepared)
+        on_proc_exit(kill_all, (Datum)0);
+    prepared = true;
     process->context = context;
     process->output = -1;
-    callback->func = kill_and_reap;
+    dlist_push_tail(&running, &process->link);
+    callback->func = forget;
     callback->arg = process;
     MemoryContextRegisterResetCallback(context, callback);
     process->complaints = OpenTemporaryFile(false);
