@@ -7,7 +7,7 @@
 #define MOST_TILE 48 /* queries side by side, at any level */
 
 static size_t filled_up(int count) {
-    return (size_t)ceil_div(count, FIELD_SIDE) * FIELD_SIDE;
+    return (size_t)ceil_div(count, WORD_SIDE) * WORD_SIDE;
 }
 
 /* Sizes are those of f32, the larger words. */

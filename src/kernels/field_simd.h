@@ -1,11 +1,8 @@
 /*
  * field_simd.h - attention as field.h describes it, written once over a vector.
- * Included after matmul_simd.h, whose vectors it uses; in addition
+ * Included after words_simd.h, whose vectors it uses; in addition
  *
- *   Operand broadcast_word(const Element *word)
- *   Sum     load_lanes(const float *x), void store_lanes(float *to, Sum values)
  *   Operand join(const Sum *parts)       PAIR vectors, their lanes side by side, as words
- *   void    transpose(Sum *rows)         rows[LANES], a square of words
  *   Sum     add_product(Sum sum, Sum a, Sum b)
  *   Sum     larger(Sum a, Sum b)         b if one of them is NaN
  *   bool    any_above(Sum a, Sum b)      in any lane
@@ -22,23 +19,19 @@
 
 #include <math.h>
 
-#define LANES ((int)(sizeof(Sum) / sizeof(float)))
-#define PAIR ((int)(sizeof(float) / sizeof(Element))) /* elements of a word */
-#define TILE (ROWS * LANES)
 #define LOG2_E 1.44269504f
 #define SLACK 8.0f /* the largest score may be passed by a factor of 2^8 before all is scaled */
 
-_Static_assert(FIELD_QUERIES % TILE == 0, "whole tiles");
-_Static_assert(FIELD_SIDE % LANES == 0 && FIELD_SIDE % COLUMNS == 0, "arrays are filled up");
+_Static_assert(FIELD_QUERIES % SPAN == 0, "whole tiles");
 
 typedef int32_t Lanes __attribute__((vector_size(sizeof(Sum))));
 
 /* One tile's share of the space. */
 typedef struct QueryTile {
-    Element *queries; /* [words][TILE] */
-    float *out;       /* [dim][TILE] */
+    Element *queries; /* [words][SPAN] */
+    float *out;       /* [dim][SPAN] */
     float *by_row, *by_column;
-    float *most, *sum; /* [TILE] */
+    float *most, *sum; /* [SPAN] */
     int first, count;  /* queries of the field */
 } QueryTile;
 
@@ -49,15 +42,6 @@ typedef struct KeyBlock {
 } KeyBlock;
 
 #define BEYOND (-1) /* the grid */
-
-INLINE int filled_up(int count) {
-    return ceil_div(count, FIELD_SIDE) * FIELD_SIDE;
-}
-
-/* Words of a row of `count` elements, filled up. */
-INLINE int row_words(int count) {
-    return filled_up(ceil_div(count, PAIR));
-}
 
 INLINE Sum all_lanes(float value) {
     return (Sum){0} + value;
@@ -84,58 +68,6 @@ INLINE Sum power_of_two(Sum x) {
     return times_power(p, x);
 }
 
-/* ---- products ---- */
-
-/* c[COLUMNS][TILE] (+)= a b */
-INLINE void multiply_group(const Element *a, size_t a_stride, const Element *b, int words,
-                           int vectors, float *c, bool add) {
-    Sum sums[COLUMNS][ROWS];
-    UNROLL for (int r = 0; r < COLUMNS; r++) {
-        UNROLL for (int v = 0; v < vectors; v++) {
-            sums[r][v] = add ? load_lanes(c + r * TILE + v * LANES) : (Sum){0};
-        }
-    }
-    for (int k = 0; k < words; k++) {
-        Operand bs[ROWS];
-        UNROLL for (int v = 0; v < vectors; v++) {
-            bs[v] = load_packed(b + (k * TILE + v * LANES) * PAIR);
-        }
-        UNROLL for (int r = 0; r < COLUMNS; r++) {
-            Operand as = broadcast_word(a + (size_t)r * a_stride + k * PAIR);
-            KEEP(as);
-            UNROLL for (int v = 0; v < vectors; v++) {
-                sums[r][v] = multiply_add(sums[r][v], as, bs[v]);
-            }
-        }
-    }
-    UNROLL for (int r = 0; r < COLUMNS; r++) {
-        UNROLL for (int v = 0; v < vectors; v++) {
-            store_lanes(c + r * TILE + v * LANES, sums[r][v]);
-        }
-    }
-}
-
-INLINE void multiply_vectors(const WordProduct *p, int vectors) {
-    size_t stride = (size_t)p->a_stride * PAIR;
-    for (int r = 0; r < p->rows; r += COLUMNS) {
-        const Element *a = (const Element *)p->a + (size_t)r * stride;
-        float *c = p->c + r * TILE;
-        if (p->add)
-            multiply_group(a, stride, p->b, p->words, vectors, c, true);
-        else
-            multiply_group(a, stride, p->b, p->words, vectors, c, false);
-    }
-}
-
-TARGET static void multiply_words(const WordProduct *p) {
-    if (p->vectors == ROWS)
-        multiply_vectors(p, ROWS);
-    else if (p->vectors == 2)
-        multiply_vectors(p, 2);
-    else
-        multiply_vectors(p, 1);
-}
-
 /* ---- from rows of f32 to words ---- */
 
 INLINE void find_keys(const Field *f, KeyBlock *block) {
@@ -159,36 +91,14 @@ INLINE size_t query_place(const Field *f, int query) {
     return (size_t)(query / f->inner_width) * (size_t)f->line + (size_t)(query % f->inner_width);
 }
 
-/* The words of x[count] from element k on, 0 beyond. */
-INLINE Operand row_part(const float *x, int k, int count) {
-    return count - k >= STEP ? load_x(x + k) : load_x_part(x + k, max_int(count - k, 0));
-}
-
-/* to[row_words(count)] */
-INLINE void pack_row(const float *x, int count, Element *to) {
-    for (int k = 0; k < row_words(count) * PAIR; k += STEP)
-        store_packed(to + k, row_part(x, k, count));
-}
-
 /* 0 in the lanes beyond the last query. */
 INLINE void pack_queries(const Field *f, const QueryTile *tile) {
-    for (int lane = 0; lane < TILE; lane += LANES) {
+    for (int lane = 0; lane < SPAN; lane += LANES) {
         const float *rows[LANES];
         int lanes = min_int(LANES, tile->count - lane);
         for (int i = 0; i < lanes; i++)
             rows[i] = f->q + query_place(f, tile->first + lane + i) * (size_t)f->stride;
-        for (int word = 0; word < row_words(f->dim); word += LANES) {
-            Sum square[LANES];
-            UNROLL for (int i = 0; i < LANES; i++) {
-                square[i] = (Sum){0};
-                if (i < lanes)
-                    square[i] = (Sum)row_part(rows[i], word * PAIR, f->dim);
-            }
-            transpose(square);
-            UNROLL for (int i = 0; i < LANES; i++) {
-                store_packed(tile->queries + ((word + i) * TILE + lane) * PAIR, (Operand)square[i]);
-            }
-        }
+        pack_lanes(rows, lanes, f->dim, tile->queries + lane * PAIR);
     }
 }
 
@@ -241,10 +151,10 @@ INLINE void pack_values(const Field *f, const KeyBlock *block, Element *to) {
  * each key's distance, that of key 0 being distance[lane].
  */
 INLINE void pick_distances(const float *products, const int *distance, int keys, float *by) {
-    for (int lane = 0; lane < TILE; lane++) {
-        const float *from = products + distance[lane] * TILE + lane;
+    for (int lane = 0; lane < SPAN; lane++) {
+        const float *from = products + distance[lane] * SPAN + lane;
         for (int key = 0; key < keys; key++)
-            by[key * TILE + lane] = from[key * TILE] * LOG2_E;
+            by[key * SPAN + lane] = from[key * SPAN] * LOG2_E;
     }
 }
 
@@ -252,8 +162,8 @@ INLINE void pick_distances(const float *products, const int *distance, int keys,
 INLINE void find_bias(const Field *f, const QueryTile *tile, const FieldSpace *space,
                       MultiplyWords *multiply) {
     int words = row_words(f->dim), span_h = 2 * f->height - 1;
-    int by_row[TILE], by_column[TILE];
-    for (int lane = 0; lane < TILE; lane++) {
+    int by_row[SPAN], by_column[SPAN];
+    for (int lane = 0; lane < SPAN; lane++) {
         int query = min_int(tile->first + lane, tile->first + tile->count - 1);
         by_row[lane] = f->height - 1 - query / f->inner_width;
         by_column[lane] = f->width - 1 - query % f->inner_width;
@@ -261,8 +171,8 @@ INLINE void find_bias(const Field *f, const QueryTile *tile, const FieldSpace *s
     WordProduct product = {.a = space->table,
                            .b = tile->queries,
                            .c = space->scores,
-                           .a_stride = words,
-                           .tile = TILE,
+                           .a_stride = (size_t)words,
+                           .span = SPAN,
                            .rows = span_h,
                            .words = ceil_div(f->dim, PAIR),
                            .vectors = ceil_div(tile->count, LANES)};
@@ -290,7 +200,7 @@ INLINE void pack_tables(const Field *f, Element *to) {
 /* ---- softmax, block by block ---- */
 
 /*
- * scores[count][TILE] to log2, with the bias of keys that follow each other in a
+ * scores[count][SPAN] to log2, with the bias of keys that follow each other in a
  * row of the field; the largest of each lane are kept in most[vectors].
  */
 INLINE void scale_run(const float *by_row, const float *by_column, Sum scale, int count,
@@ -301,7 +211,7 @@ INLINE void scale_run(const float *by_row, const float *by_column, Sum scale, in
         if (by_row)
             row[v] = load_lanes(by_row + v * LANES);
     }
-    for (int i = 0; i < count; i++, scores += TILE, by_column += by_row ? TILE : 0) {
+    for (int i = 0; i < count; i++, scores += SPAN, by_column += by_row ? SPAN : 0) {
         UNROLL for (int v = 0; v < vectors; v++) {
             Sum bias = row[v];
             if (by_row)
@@ -326,8 +236,8 @@ INLINE void scale_scores(const Field *f, const QueryTile *tile, const KeyBlock *
     int y = block->first / f->width, x = block->first % f->width;
     for (int i = 0, run; i < block->count; i += run, x = 0, y++) {
         run = min_int(f->width - x, block->count - i);
-        scale_run(tile->by_row + y * TILE, tile->by_column + x * TILE, scale, run,
-                  scores + i * TILE, vectors, most);
+        scale_run(tile->by_row + y * SPAN, tile->by_column + x * SPAN, scale, run,
+                  scores + i * SPAN, vectors, most);
     }
 }
 
@@ -347,13 +257,13 @@ INLINE void raise_most(const Field *f, const QueryTile *tile, const Sum *most, i
         store_lanes(tile_most, after);
         store_lanes(tile_sum, load_lanes(tile_sum) * factor);
         for (int d = 0; d < f->dim; d++) {
-            float *out = tile->out + d * TILE + v * LANES;
+            float *out = tile->out + d * SPAN + v * LANES;
             store_lanes(out, load_lanes(out) * factor);
         }
     }
 }
 
-/* scores[count][TILE] become the words of their exponentials, in place: [filled up][TILE]. */
+/* scores[count][SPAN] become the words of their exponentials, in place: [filled up][SPAN]. */
 INLINE void exponentiate(const QueryTile *tile, float *scores, int count, int vectors) {
     Element *to = (Element *)scores;
     Sum most[ROWS], sums[ROWS];
@@ -368,19 +278,19 @@ INLINE void exponentiate(const QueryTile *tile, float *scores, int count, int ve
             Sum parts[PAIR] = {0};
             UNROLL for (int j = 0; j < PAIR; j++) {
                 if (j == 0 || whole) {
-                    Sum s = load_lanes(scores + (word * PAIR + j) * TILE + v * LANES);
+                    Sum s = load_lanes(scores + (word * PAIR + j) * SPAN + v * LANES);
                     parts[j] = power_of_two(s - most[v]);
                     sums[v] += parts[j];
                 }
             }
-            store_packed(to + (word * TILE + v * LANES) * PAIR, join(parts));
+            store_packed(to + (word * SPAN + v * LANES) * PAIR, join(parts));
         }
     }
     UNROLL for (int v = 0; v < vectors; v++) {
         store_lanes(tile->sum + v * LANES, sums[v]);
     }
-    memset(to + word * TILE * PAIR, 0,
-           (size_t)((filled_up(word) - word) * TILE * PAIR) * sizeof *to);
+    memset(to + word * SPAN * PAIR, 0,
+           (size_t)((filled_up(word) - word) * SPAN * PAIR) * sizeof *to);
 }
 
 /* ---- tiles and blocks ---- */
@@ -391,8 +301,8 @@ INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *b
     WordProduct product = {.a = space->keys,
                            .b = tile->queries,
                            .c = space->scores,
-                           .a_stride = row_words(f->dim),
-                           .tile = TILE,
+                           .a_stride = (size_t)row_words(f->dim),
+                           .span = SPAN,
                            .rows = block->count,
                            .words = ceil_div(f->dim, PAIR),
                            .vectors = vectors};
@@ -403,8 +313,8 @@ INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *b
     product = (WordProduct){.a = space->values,
                             .b = space->scores,
                             .c = tile->out,
-                            .a_stride = row_words(FIELD_KEYS),
-                            .tile = TILE,
+                            .a_stride = (size_t)row_words(FIELD_KEYS),
+                            .span = SPAN,
                             .rows = f->dim,
                             .words = ceil_div(block->count, PAIR),
                             .vectors = vectors,
@@ -414,7 +324,7 @@ INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *b
 
 INLINE QueryTile begin_tile(const Field *f, const FieldSpace *space, int index, int first,
                             int count) {
-    size_t before = (size_t)index * TILE;
+    size_t before = (size_t)index * SPAN;
     QueryTile tile = {
         .queries = (Element *)space->queries + before * (size_t)(row_words(f->dim) * PAIR),
         .out = space->out + before * (size_t)filled_up(f->dim),
@@ -423,7 +333,7 @@ INLINE QueryTile begin_tile(const Field *f, const FieldSpace *space, int index, 
         .most = space->most + before,
         .sum = space->sum + before,
         .first = first + (int)before,
-        .count = min_int(TILE, count - (int)before),
+        .count = min_int(SPAN, count - (int)before),
     };
     return tile;
 }
@@ -437,7 +347,7 @@ INLINE void finish_tile(const Field *f, const QueryTile *tile) {
             float rows[LANES * LANES];
             int columns = min_int(LANES, f->dim - d);
             UNROLL for (int i = 0; i < LANES; i++) {
-                square[i] = load_lanes(tile->out + (d + i) * TILE + lane) * scale;
+                square[i] = load_lanes(tile->out + (d + i) * SPAN + lane) * scale;
             }
             transpose(square);
             UNROLL for (int i = 0; i < LANES; i++) {
@@ -452,8 +362,8 @@ INLINE void finish_tile(const Field *f, const QueryTile *tile) {
 
 INLINE void answer(const Field *f, int first, int count, const FieldSpace *space,
                    MultiplyWords *multiply) {
-    QueryTile tiles[FIELD_QUERIES / TILE];
-    int tile_count = ceil_div(count, TILE);
+    QueryTile tiles[FIELD_QUERIES / SPAN];
+    int tile_count = ceil_div(count, SPAN);
     if (f->rel_h)
         pack_tables(f, space->table);
     for (int t = 0; t < tile_count; t++) {
@@ -461,11 +371,11 @@ INLINE void answer(const Field *f, int first, int count, const FieldSpace *space
         pack_queries(f, &tiles[t]);
         if (f->rel_h)
             find_bias(f, &tiles[t], space, multiply);
-        for (int lane = 0; lane < TILE; lane++) {
+        for (int lane = 0; lane < SPAN; lane++) {
             tiles[t].most[lane] = -INFINITY;
             tiles[t].sum[lane] = 0;
         }
-        memset(tiles[t].out, 0, (size_t)(filled_up(f->dim) * TILE) * sizeof(float));
+        memset(tiles[t].out, 0, (size_t)(filled_up(f->dim) * SPAN) * sizeof(float));
     }
 
     int keys = f->height * f->width, blocks = ceil_div(keys, FIELD_KEYS);

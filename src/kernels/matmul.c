@@ -15,22 +15,26 @@
  *
  *   few    up to FEW_ROWS rows of x. Weights go from the mapping through a
  *          register, once: decoding is bound by reading them.
- *   many   x and w are first copied, in blocks that fit the caches, to scratch,
- *          as what the kernel multiplies: f32, or bf16. Whole vectors, padded with 0.
+ *   many   x and w are first copied, in blocks that fit the caches, to scratch.
+ *          Whole vectors, padded with 0.
+ *
+ * Pairs of bf16 are multiplied so fast that the adding up would count. For them
+ * `many` is another loop: rows of x are transposed to stand side by side in the
+ * lanes, weights are taken as they lie, and each pair of them meets a vector of
+ * rows (words_simd.h; matmul_amx.c does the same by matrix registers).
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with
  * activations as 16-bit integers, made before the loop begins; otherwise they become
  * f32 or bf16 in scratch. Which of the two is decided for a call, by its longest job:
  * what an expert makes of a prompt does not depend on how many rows chose it.
  *
- * Since both forms add the same numbers in the same order, a row's result does not
- * depend on how many rows there are, which of the forms was taken, where tiles
- * were cut or how many threads there are; with quantized weights it does depend on
- * which of the forms was taken. This order is a level's own:
- * processors of different levels differ in the last bits.
+ * A row's result does not depend on how many rows there are, where tiles were cut
+ * or how many threads there are. With f32 it does not even depend on which of the
+ * forms was taken, as both add the same numbers in the same order; with pairs of
+ * bf16 and with quantized weights it does. This order is a level's own: processors
+ * of different levels differ in the last bits.
  *
- * matmul_simd.h holds the loops, matmul_<level>.c the vectors. matmul_amx.c has a
- * `many` of another kind, for matrix registers, and shares only the design's cut.
+ * matmul_simd.h holds the loops, matmul_<level>.c the vectors.
  */
 #include "kernels/matmul.h"
 
@@ -41,7 +45,8 @@
 #include <stdalign.h>
 
 #define FEW_ROWS 18
-#define CHUNKS_PER_THREAD 16 /* wanted, so that threads end together */
+#define FEW_CHUNKS 16 /* per thread, wanted so that threads end together */
+#define MANY_CHUNKS 8 /* the same for many rows, which are copied for every chunk */
 #define LEAST_COLUMNS 48
 #define LEAST_PRODUCTS 24000 /* of a chunk: to hand it out takes as long as some thousand */
 #define MOST_JOBS 128        /* of one loop */
@@ -100,7 +105,7 @@ static const QuantKernel quant_portable = {quantize_rows_portable, multiply_quan
 #if defined(__x86_64__)
 static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3};
 static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
-static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 3};
+static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 16};
 static const Kernel amx = {multiply_few_bf16, multiply_many_amx, 16};
 
 static const Kernel *exact_kernel(CpuLevel level) {
@@ -235,7 +240,11 @@ static int64_t products(const Loop *loop) {
 /* Enough chunks for threads to end together, but none that is not worth handing out. */
 static int cut(Loop *loop, int threads) {
     int64_t worth = products(loop) / LEAST_PRODUCTS;
-    int wanted = worth < threads * CHUNKS_PER_THREAD ? (int)worth : threads * CHUNKS_PER_THREAD;
+    int wanted = threads * FEW_CHUNKS;
+    for (int i = 0; i < loop->count; i++)
+        if (loop->plans[i].job->rows > FEW_ROWS)
+            wanted = threads * MANY_CHUNKS;
+    wanted = worth < wanted ? (int)worth : wanted;
     int columns = TILE_COLUMNS, chunks = number_chunks(loop, columns);
     while (chunks < wanted && columns > LEAST_COLUMNS) {
         columns /= 2;

@@ -8,9 +8,9 @@
  *
  * A row of y depends on its own row of x and on the weights, and on nothing else,
  * bit for bit: not on the other rows or how many there are, not on the other jobs,
- * not on the number of threads. One exception: with PRECISION_FAST on AMX, jobs of
- * up to 18 rows are summed in another order than larger ones. Processors of
- * different levels (cpu.h) differ in the last bits.
+ * not on the number of threads. One exception: where PRECISION_FAST multiplies
+ * pairs of bf16, jobs of up to 18 rows are summed in another order than larger ones.
+ * Processors of different levels (cpu.h) differ in the last bits.
  */
 #ifndef OCR_MATMUL_H
 #define OCR_MATMUL_H

@@ -11,8 +11,8 @@
  * the last row of the tile, or the last column of w.
  */
 #if defined(__x86_64__)
-#include "kernels/field_kernel.h"
 #include "kernels/matmul_kernel.h"
+#include "kernels/words.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -185,23 +185,23 @@ TARGET void multiply_many_amx(const Tile *tile, float *c, void *memory) {
         }
 }
 
-/* ---- attention's products, see field_kernel.h ---- */
+/* ---- products of words, see words.h ---- */
 
-void amx_words_begin(void) {
+void words_begin_amx(void) {
     TILE_CONFIGURE(all_whole);
 }
 
-void amx_words_end(void) {
+void words_end_amx(void) {
     TILE_RELEASE();
 }
 
 /* One square of a at a time, by up to three of b. Registers: C 0..2, A 3, B 4..6. */
-void amx_multiply_words(const WordProduct *p) {
-    const size_t word = sizeof(uint32_t), row = (size_t)p->tile * word;
-    const size_t a_row = (size_t)p->a_stride * word;
+void multiply_words_amx(const WordProduct *p) {
+    const size_t word = sizeof(uint32_t), row = (size_t)p->span * word;
+    const size_t a_row = p->a_stride * word;
     for (int r = 0; r < p->rows; r += SIDE) {
         const char *a = (const char *)p->a + (size_t)r * a_row, *b = p->b;
-        float *c = p->c + r * p->tile;
+        float *c = p->c + r * p->span;
         TILE_ZERO(0);
         TILE_ZERO(1);
         TILE_ZERO(2);

@@ -133,7 +133,9 @@ INLINE void put_sums(float *c, const Sum *sums, bool first) {
 }
 
 #include "kernels/matmul_simd.h"
+#include "kernels/matmul_packed.h"
 #include "kernels/gemm_simd.h"
 #include "kernels/attend_simd.h"
+#include "kernels/words_simd.h"
 #include "kernels/field_simd.h"
 #endif

@@ -69,7 +69,9 @@ INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
 
 #include "kernels/matmul_avx512.h"
 #include "kernels/matmul_simd.h"
+#include "kernels/matmul_packed.h"
 #include "kernels/gemm_simd.h"
 #include "kernels/attend_simd.h"
+#include "kernels/words_simd.h"
 #include "kernels/field_simd.h"
 #endif

@@ -68,11 +68,93 @@ INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
 
 #include "kernels/matmul_avx512.h"
 #include "kernels/matmul_simd.h"
+#include "kernels/words_simd.h"
 #include "kernels/field_simd.h"
 
+#define WORD_DEPTH 512 /* elements of a row of x or w in work at once, at most */
+#define WEIGHT_ROWS 64 /* that meet all rows of x before the next ones are taken */
+#define WORD_TILES (TILE_ROWS / SPAN)
+
+typedef struct WordScratch {
+    Element x[WORD_TILES][WORD_DEPTH * SPAN]; /* [words][SPAN] */
+    Element w[WEIGHT_ROWS][WORD_DEPTH];
+    float sums[WORD_TILES][TILE_COLUMNS][SPAN]; /* w x^T */
+} WordScratch;
+
+_Static_assert(sizeof(WordScratch) <= KERNEL_SCRATCH_BYTES, "bf16 needs more scratch");
+_Static_assert(TILE_ROWS % SPAN == 0 && TILE_COLUMNS % LANES == 0, "whole squares");
+
+/* Elements k..k+count-1 of the tile's rows, along the lanes. */
+INLINE void pack_x_lanes(const Tile *tile, int k, int count, WordScratch *scratch) {
+    for (int row = 0; row < tile->rows; row += LANES) {
+        const float *rows[LANES];
+        int lanes = min_int(LANES, tile->rows - row);
+        for (int i = 0; i < lanes; i++)
+            rows[i] = tile_x(tile, row + i) + k;
+        pack_lanes(rows, lanes, count, scratch->x[row / SPAN] + row % SPAN * PAIR);
+    }
+}
+
+/* All rows of x by `product`'s rows of weights, whose first is column n of the tile. */
+INLINE void multiply_weights(const Tile *tile, WordProduct product, int n, WordScratch *scratch) {
+    for (int row = 0; row < tile->rows; row += SPAN) {
+        product.b = scratch->x[row / SPAN];
+        product.c = scratch->sums[row / SPAN][n];
+        product.vectors = ceil_div(min_int(SPAN, tile->rows - row), LANES);
+        multiply_words(&product);
+        product.a_next = NULL; /* fetched by now */
+    }
+}
+
+/*
+ * Weights are taken as they lie, in groups of COLUMNS rows; they are copied where
+ * a group is not whole, and where they are not bf16 or a row is no whole words.
+ */
+TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
+    WordScratch *scratch = memory;
+    const Matrix *w = tile->w;
+    bool lying = w->type == WEIGHT_BF16 && w->columns % PAIR == 0;
+    size_t stride = (size_t)(w->columns / PAIR);
+    for (int k = 0; k < w->columns; k += WORD_DEPTH) {
+        int count = min_int(WORD_DEPTH, w->columns - k);
+        pack_x_lanes(tile, k, count, scratch);
+        for (int n = 0; n < tile->columns; n += WEIGHT_ROWS) {
+            int columns = min_int(WEIGHT_ROWS, tile->columns - n);
+            int as_they_lie = lying ? columns / COLUMNS * COLUMNS : 0;
+            WordProduct product = {.span = SPAN, .words = ceil_div(count, PAIR), .add = k > 0};
+            if (as_they_lie > 0) {
+                product.a = tile_w(tile, n) + weight_bytes(w->type, k);
+                product.a_stride = stride;
+                product.rows = as_they_lie;
+                product.a_next = tile_w(tile, n + WEIGHT_ROWS) + weight_bytes(w->type, k);
+                multiply_weights(tile, product, n, scratch);
+            }
+            if (as_they_lie < columns) {
+                for (int i = as_they_lie; i < ceil_div(columns, COLUMNS) * COLUMNS; i++)
+                    pack_w(tile, n + i, k, count, scratch->w[i]);
+                product.a = scratch->w[as_they_lie];
+                product.a_stride = WORD_DEPTH / PAIR;
+                product.rows = columns - as_they_lie;
+                product.a_next = NULL;
+                multiply_weights(tile, product, n + as_they_lie, scratch);
+            }
+        }
+    }
+    for (int row = 0; row < tile->rows; row += LANES)
+        for (int n = 0; n < tile->columns; n += LANES) {
+            Sum square[LANES];
+            UNROLL for (int i = 0; i < LANES; i++) {
+                square[i] = load_lanes(scratch->sums[row / SPAN][n + i] + row % SPAN);
+            }
+            transpose(square);
+            for (int r = 0; r < min_int(LANES, tile->rows - row); r++)
+                store_lanes(c + (row + r) * TILE_COLUMNS + n, square[r]);
+        }
+}
+
 TARGET void field_amx(const Field *field, int first, int count, const FieldSpace *space) {
-    amx_words_begin();
-    answer(field, first, count, space, amx_multiply_words);
-    amx_words_end();
+    words_begin_amx();
+    answer(field, first, count, space, multiply_words_amx);
+    words_end_amx();
 }
 #endif

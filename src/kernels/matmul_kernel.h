@@ -20,9 +20,9 @@
 #define KERNEL_SCRATCH_BYTES                                                                       \
     ((TILE_ROWS + 16) * BLOCK_BYTES + TILE_ROWS * TILE_COLUMNS * (int)sizeof(float))
 
-/* Before a loop of up to 16 rounds whose arrays shall be registers, at any level of optimisation.
+/* Before a loop of up to 24 rounds whose arrays shall be registers, at any level of optimisation.
  */
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 24")
 
 /* A rectangle of a job's output, to be multiplied by one of its matrices. */
 typedef struct Tile {
@@ -39,7 +39,8 @@ typedef struct Tile {
  */
 typedef void MultiplyTile(const Tile *tile, float *c, void *scratch);
 
-/* `few` reads each weight from the mapping, `many` first copies blocks into scratch. */
+/* `few` reads each weight from the mapping, `many` first copies blocks into scratch, see matmul.c.
+ */
 MultiplyTile multiply_few_portable, multiply_many_portable;
 MultiplyTile multiply_few_avx2, multiply_many_avx2;
 MultiplyTile multiply_few_avx512, multiply_many_avx512;

@@ -8,6 +8,7 @@
 #if defined(__x86_64__)
 #include "kernels/convert.h"
 #include "kernels/cpu.h"
+#include "kernels/field_kernel.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -142,7 +143,7 @@ static void test_rounding(void **state) {
         float x, expected = bf16_to_f32(rounded[i]);
         memcpy(&x, &bits[i], sizeof x);
         Matmul job = {.x = &x, .rows = 1, .x_stride = 1, .w = {&one, WEIGHT_BF16, 1, 1}};
-        Tile tile = {&job, &job.w, 0, 1, 0, 1};
+        Tile tile = {.job = &job, .w = &job.w, .rows = 1, .columns = 1};
         multiply_many_amx(&tile, c, scratch);
         assert_true(expected != expected ? c[0] != c[0] : c[0] == expected);
     }
@@ -175,10 +176,10 @@ static void test_words(void **state) {
             for (int n = 0; n < TILE; n++)
                 c[r][n] = (float)random_between(&seed, -99, 99);
         memcpy(before, c, sizeof c);
-        WordProduct product = {a, b, c[0], STRIDE, TILE, rows, words, vectors, variant % 2};
-        amx_words_begin();
-        amx_multiply_words(&product);
-        amx_words_end();
+        WordProduct product = {a, b, c[0], STRIDE, TILE, rows, words, vectors, variant % 2, NULL};
+        words_begin_amx();
+        multiply_words_amx(&product);
+        words_end_amx();
         for (int r = 0; r < rows; r++)
             for (int n = 0; n < TILE; n++) {
                 float sum = variant % 2 || n >= vectors * SIDE ? before[r][n] : 0;

@@ -1,0 +1,34 @@
+/*
+ * words.h - products of words, between the files of src/kernels.
+ *
+ * A word is what one lane of a vector multiplies at a time: an f32, or a pair of
+ * neighbouring bf16. Both are four bytes, so all sizes here count words.
+ */
+#ifndef OCR_WORDS_H
+#define OCR_WORDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define WORD_SIDE 16 /* rows and words of all operands are filled up to a multiple of it */
+
+/* c (+)= a b. */
+typedef struct WordProduct {
+    const void *a; /* [rows][a_stride] */
+    const void *b; /* [words][span], of which the first vectors * lanes columns count */
+    float *c;      /* [rows][span] */
+    size_t a_stride;
+    int span; /* three vectors of the instruction set, side by side */
+    int rows, words, vectors;
+    bool add;
+    const void *a_next; /* [rows][a_stride] will be wanted soon; NULL: nothing is known */
+} WordProduct;
+
+typedef void MultiplyWords(const WordProduct *product);
+
+/* Of bf16, by matrix registers; between begin and end on the same thread. */
+MultiplyWords multiply_words_amx;
+void words_begin_amx(void);
+void words_end_amx(void);
+
+#endif
