@@ -61,8 +61,7 @@ bool pdf_recognise(OcrBytes bytes) {
 bool pdf_command_is_valid(const char *command, const char **problem) {
     for (const char *sign = strchr(command, '%'); sign; sign = strchr(sign + 2, '%'))
         if (sign[1] == '\0' || strchr("rfl%", sign[1]) == NULL) {
-            *problem =
-                "After % there must be r (resolution), f (first page), l (last page) or %.";
+            *problem = "After % there must be r (resolution), f (first page), l (last page) or %.";
             return false;
         }
     return true;

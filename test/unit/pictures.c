@@ -283,9 +283,9 @@ void assert_truncations_fail(OcrBytes file, int most) {
         OcrError err;
         RgbImage picture;
         OcrCode code = read_picture(part, NULL, &picture, &err);
-        OcrCode expected = size == 0                              ? OCR_IMAGE_EMPTY
+        OcrCode expected = size == 0                               ? OCR_IMAGE_EMPTY
                            : size < 12 && code == OCR_IMAGE_FORMAT ? OCR_IMAGE_FORMAT
-                                                                  : OCR_IMAGE_DAMAGED;
+                                                                   : OCR_IMAGE_DAMAGED;
         if (code != expected)
             fail_msg("%zu of %zu bytes: code %d: %s", size, file.size, (int)code,
                      code == OCR_OK ? "decoded" : err.message);
