@@ -98,7 +98,7 @@ CREATE FUNCTION ocr_pages(
   AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 5000000 ROWS 5;
 
 COMMENT ON FUNCTION ocr_pages(bytea, ocr_mode, text, integer, integer) IS
-  'the texts of a document''s pages, or what is wrong with a page: an image, or a TIFF of several pages';
+  'the texts of the pages of a document (PDF, TIFF or another image), or what is wrong with a page';
 
 -- The structure of a page. IMMUTABLE as ocr() is.
 

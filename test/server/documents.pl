@@ -24,8 +24,8 @@ my %text = map { $_ => page_text($_) } keys %page;
 sub add_document
 {
 	my ($name, $bytes) = @_;
-	$node->safe_psql('postgres', "CREATE TABLE IF NOT EXISTS documents (name text, document bytea);"
-		  . "INSERT INTO documents VALUES ('$name', '\\x" . unpack('H*', $bytes) . "')");
+	$node->safe_psql('postgres', "CREATE TABLE IF NOT EXISTS documents (id int GENERATED ALWAYS AS IDENTITY, name text, document bytea);"
+		  . "INSERT INTO documents (name, document) VALUES ('$name', '\\x" . unpack('H*', $bytes) . "')");
 }
 
 # ---- page by page as the images alone ----
@@ -36,11 +36,14 @@ my $pdf = pdf_of(200, @page{@names});
 add_document(tiff => $tiff);
 add_document(pdf => $pdf);
 
+my ($recipe) = documented_sql('README.md', '7. Documents of several pages');
+is($node->safe_psql('postgres', $recipe), '', 'the recipe works');
+
 for my $name (qw(tiff pdf))
 {
 	is($node->safe_psql('postgres', qq{
-			SELECT page, text, error, sqlstate FROM documents, ocr_pages(document) WHERE name = '$name'}),
-		join("\n", map { ($_ + 1) . "|$text{$names[$_]}||" } 0 .. 2), "$name: each page is read");
+			SELECT page, text, error FROM documents JOIN document_pages USING (id) WHERE name = '$name' ORDER BY page}),
+		join("\n", map { ($_ + 1) . "|$text{$names[$_]}|" } 0 .. 2), "$name: each page is read");
 	my ($ret, $out, $err) = $node->psql('postgres', "SELECT ocr(document) FROM documents WHERE name = '$name'");
 	is($out, $text{strip}, "$name: ocr() reads the first page");
 	like($err, qr/NOTICE:  the document has more than one page; the first is read\nHINT:  Use ocr_pages/, 'and says so');
