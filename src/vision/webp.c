@@ -30,7 +30,7 @@
 
 /* The library gets the file in pieces: so many, but not smaller than this. */
 #define PIECES 500
-#define SMALLEST_PIECE 1024
+#define SMALLEST_PIECE 128
 
 /* ---- headers ---- */
 

@@ -133,7 +133,7 @@ static void test_interrupts(void **state) {
     (void)state;
     uint8_t *rgb = noise(5, 200, 150, 3);
     OcrBytes webp = make_lossless(200, 150, rgb);
-    assert_interruptible(webp, (int)webp.size / 1024, 60);
+    assert_interruptible(webp, 450, 60);
     free_bytes(webp);
     free(rgb);
 }
