@@ -23,6 +23,13 @@
 #include "varatt.h"
 #endif
 
+/* PG_WAIT_EXTENSION; 14 gave wait events a header of their own. */
+#if PG_VERSION_NUM >= 140000
+#include "utils/wait_event.h"
+#else
+#include "pgstat.h"
+#endif
+
 /* 14 gave the predefined roles their present names. */
 #if PG_VERSION_NUM < 140000
 #define ROLE_PG_READ_ALL_SETTINGS DEFAULT_ROLE_READ_ALL_SETTINGS

@@ -55,7 +55,7 @@ OcrCode page_check_memory(size_t bytes, size_t more, OcrError *err);
 /*
  * The same with this model, for who runs a session: *alone are the limits of one with nothing
  * but this page. OCR_IMAGE_TOO_LARGE if that takes more memory than is allowed. Returns all
- * errors, raises none.
+ * errors but those of drawing a PDF's page that are not its fault, such as a cancel.
  */
 OcrCode page_admit(const PageInput *input, const OcrModel *model, PagePlan *out, OcrLimits *alone,
                    OcrError *err);

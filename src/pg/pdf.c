@@ -3,7 +3,6 @@
 
 #include <sys/wait.h>
 
-#include "pgstat.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pgstat.h"
 #include "lib/ilist.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
