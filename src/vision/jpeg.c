@@ -34,11 +34,12 @@
 enum {
     MARKER_TEM = 0x01,
     MARKER_SOF0 = 0xC0, /* the first of sixteen, among them: */
+    MARKER_SOF1 = 0xC1, /* sequential with Huffman codes, as SOF0; later ones are not */
     MARKER_DHT = 0xC4,
     MARKER_JPG = 0xC8,
     MARKER_DAC = 0xCC,
     MARKER_RST0 = 0xD0,
-    MARKER_SOI = 0xD8, /* follows RST7 */
+    MARKER_SOI = 0xD8, /* follows RST7, and EOI follows it */
     MARKER_EOI = 0xD9,
     MARKER_SOS = 0xDA,
     MARKER_APP1 = 0xE1
@@ -62,8 +63,7 @@ typedef struct Segment {
 
 /*
  * The marker at or after *at, found as the library finds it: anything up to an
- * FF is passed over, and FF may be repeated. false where the header ends: first
- * scan, end of image, end of file.
+ * FF is passed over, and FF may be repeated. false where the file ends.
  */
 static bool next_segment(OcrBytes file, size_t *at, Segment *segment) {
     const uint8_t *end = file.data + file.size;
@@ -73,10 +73,8 @@ static bool next_segment(OcrBytes file, size_t *at, Segment *segment) {
     if (!p || p == end)
         return false;
     *segment = (Segment){.marker = *p++};
-    if (segment->marker == MARKER_SOS || segment->marker == MARKER_EOI)
-        return false;
     bool alone = segment->marker == 0 || segment->marker == MARKER_TEM ||
-                 (segment->marker >= MARKER_RST0 && segment->marker <= MARKER_SOI);
+                 (segment->marker >= MARKER_RST0 && segment->marker <= MARKER_EOI);
     if (!alone) {
         size_t length = end - p < 2 ? 0 : (size_t)p[0] << 8 | p[1]; /* its own two bytes included */
         if (length < 2 || length > (size_t)(end - p))
@@ -88,10 +86,33 @@ static bool next_segment(OcrBytes file, size_t *at, Segment *segment) {
     return true;
 }
 
+/* The header ends with the first scan, or with the picture. */
+static bool is_in_header(const Segment *segment) {
+    return segment->marker != MARKER_SOS && segment->marker != MARKER_EOI;
+}
+
 static bool is_frame_header(const Segment *segment) {
     return segment->marker >= MARKER_SOF0 && segment->marker < MARKER_SOF0 + 16 &&
            segment->marker != MARKER_DHT && segment->marker != MARKER_JPG &&
            segment->marker != MARKER_DAC && segment->body.size >= 6;
+}
+
+bool jpeg_has_several_scans(OcrBytes file) {
+    Segment segment;
+    size_t at = 0;
+    int components = 0;
+    for (int i = 0; i < MAX_HEADER_MARKERS; i++) {
+        if (!next_segment(file, &at, &segment))
+            return false;
+        if (!is_in_header(&segment)) /* a scan's header begins with its number of components */
+            return segment.body.size > 0 && segment.body.data[0] < components;
+        if (is_frame_header(&segment)) {
+            if (segment.marker > MARKER_SOF1)
+                return true;
+            components = segment.body.data[5];
+        }
+    }
+    return true;
 }
 
 static bool is_exif(const Segment *segment) {
@@ -107,7 +128,9 @@ static OcrCode probe(OcrBytes file, OcrImageInfo *info, OcrError *err) {
     bool frame = false, exif = false;
     Segment segment;
     size_t at = 2;
-    for (int i = 0; i < MAX_HEADER_MARKERS && next_segment(file, &at, &segment); i++) {
+    for (int i = 0;
+         i < MAX_HEADER_MARKERS && next_segment(file, &at, &segment) && is_in_header(&segment);
+         i++) {
         const uint8_t *body = segment.body.data;
         if (!frame && is_frame_header(&segment)) { /* precision, height, width, components */
             info->stored_height = body[1] << 8 | body[2];

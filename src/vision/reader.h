@@ -41,6 +41,12 @@ extern const ImageReader tiff_reader;
 extern const ImageReader webp_reader;
 extern const ImageReader pnm_reader;
 
+/*
+ * Does this JPEG need more than one pass over its data: progressive, arithmetic,
+ * a scan for each colour? Data that are broken do not.
+ */
+bool jpeg_has_several_scans(OcrBytes file);
+
 static inline bool begins_with(OcrBytes file, const char *signature, size_t size) {
     return file.size >= size && memcmp(file.data, signature, size) == 0;
 }

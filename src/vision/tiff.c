@@ -10,8 +10,8 @@
  * of 8 and 16, with further samples such as alpha, which are dropped; strips and
  * tiles, samples together or in planes; uncompressed, PackBits, LZW, Deflate,
  * CCITT and JPEG. Of 16-bit samples the high byte is kept. What is not: YCbCr
- * outside JPEG, Lab, floating point, and compressions that no scanner writes,
- * which would let a small file ask for much memory and time.
+ * outside JPEG, Lab, floating point, JPEG in several scans, and compressions that
+ * no scanner writes, which would let a small file ask for much memory and time.
  *
  * Damage: the library's functions say so by what they return. Besides, its
  * messages about JPEG and CCITT group 4 count as damage, since what follows the
@@ -446,9 +446,31 @@ static OcrCode lay_out(TiffReader *reader) {
     return OCR_OK;
 }
 
+/*
+ * TIFF wants the JPEG data of a strip or tile in one scan. Several of them would
+ * be unpacked in one go, up to a hundred, without a look at interrupts.
+ */
+static OcrCode check_jpeg(const TiffReader *reader, uint32_t strile) {
+    uint64_t at = TIFFGetStrileOffset(reader->library, strile);
+    uint64_t size = TIFFGetStrileByteCount(reader->library, strile);
+    if (reader->compression != COMPRESSION_JPEG || at > reader->file.size)
+        return OCR_OK;
+    if (size > reader->file.size - at)
+        size = reader->file.size - at;
+    if (jpeg_has_several_scans((OcrBytes){reader->file.data + at, (size_t)size}))
+        return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,
+                        "the TIFF's JPEG data are not in one scan");
+    return OCR_OK;
+}
+
 static OcrCode decode_rows(TiffReader *reader, int plane, uint8_t *pixels) {
     OcrCode code = OCR_OK;
+    uint32_t last = UINT32_MAX;
     for (int y = 0; y < reader->height && code == OCR_OK; y++) {
+        uint32_t strip = TIFFComputeStrip(reader->library, (uint32_t)y, (uint16_t)plane);
+        if (strip != last && check_jpeg(reader, strip) != OCR_OK)
+            return reader->err->code;
+        last = strip;
         if (TIFFReadScanline(reader->library, reader->raw, (uint32_t)y, (uint16_t)plane) != 1 ||
             reader->damaged)
             return damage(reader);
@@ -461,6 +483,10 @@ static OcrCode decode_rows(TiffReader *reader, int plane, uint8_t *pixels) {
 
 /* pixels: where the tile's first one goes */
 static OcrCode decode_tile(TiffReader *reader, int plane, int left, int top, uint8_t *pixels) {
+    uint32_t tile =
+        TIFFComputeTile(reader->library, (uint32_t)left, (uint32_t)top, 0, (uint16_t)plane);
+    if (check_jpeg(reader, tile) != OCR_OK)
+        return reader->err->code;
     if (TIFFReadTile(reader->library, reader->raw, (uint32_t)left, (uint32_t)top, 0,
                      (uint16_t)plane) < 0 ||
         reader->damaged)

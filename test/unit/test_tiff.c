@@ -348,6 +348,47 @@ static void test_large_tiles(void **state) {
     free(samples);
 }
 
+/* A JPEG in a TIFF looks as it does alone; damage is seen there, too, and so are several scans. */
+static void test_jpeg(void **state) {
+    (void)state;
+    static const jpeg_scan_info scan_each[] = {
+        {1, {0}, 0, 63, 0, 0}, {1, {1}, 0, 63, 0, 0}, {1, {2}, 0, 63, 0, 0}};
+    const JpegRecipe recipes[] = {
+        {.components = 1, .given = JCS_GRAYSCALE, .stored = JCS_GRAYSCALE},
+        {.components = 3, .given = JCS_RGB, .stored = JCS_YCbCr, .luma_sampling = 2},
+        {.components = 3, .given = JCS_RGB, .stored = JCS_YCbCr, .restart = 2},
+        {.components = 3, .given = JCS_RGB, .stored = JCS_YCbCr, .progressive = true},
+        {.components = 3,
+         .given = JCS_RGB,
+         .stored = JCS_YCbCr,
+         .scans = scan_each,
+         .scan_count = 3},
+    };
+    for (int i = 0; i < 5; i++) {
+        JpegRecipe recipe = recipes[i];
+        recipe.width = 50;
+        recipe.height = 40;
+        uint8_t *samples = noise(6, 50, 40, recipe.components);
+        OcrBytes jpeg = make_jpeg(&recipe, samples);
+        OcrBytes tiff = wrap_jpeg(jpeg, 50, 40, recipe.components);
+        if (i < 3) {
+            OcrError err;
+            RgbImage alone;
+            assert_ok(read_picture(jpeg, NULL, &alone, &err), &err);
+            assert_picture(tiff, 50, 40, alone.pixels);
+            survive_bit_flips(tiff, 7, 1000);
+            memset((uint8_t *)tiff.data + 8 + jpeg.size / 2, 0, jpeg.size / 4);
+            assert_unreadable(tiff, OCR_IMAGE_DAMAGED, "damaged");
+            free(alone.pixels);
+        } else {
+            assert_unreadable(tiff, OCR_IMAGE_UNSUPPORTED, "one scan");
+        }
+        free_bytes(tiff);
+        free_bytes(jpeg);
+        free(samples);
+    }
+}
+
 static int same_rows(const TiffRecipe *recipe, const uint16_t *samples, const uint8_t *rgb) {
     int same = 0;
     for (int y = 0; y < recipe->height; y++) {
@@ -487,15 +528,15 @@ static void test_interrupts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_kind),    cmocka_unit_test(test_fax),
-        cmocka_unit_test(test_premultiplied), cmocka_unit_test(test_orientations),
-        cmocka_unit_test(test_pages),         cmocka_unit_test(test_thumbnails),
-        cmocka_unit_test(test_rings),         cmocka_unit_test(test_truncation),
-        cmocka_unit_test(test_short_strips),  cmocka_unit_test(test_hostile_tags),
-        cmocka_unit_test(test_large_tiles),   cmocka_unit_test(test_bad_lines),
-        cmocka_unit_test(test_pixel_limit),   cmocka_unit_test(test_many_directories),
-        cmocka_unit_test(test_noise),         cmocka_unit_test(test_other_header),
-        cmocka_unit_test(test_interrupts),
+        cmocka_unit_test(test_every_kind),       cmocka_unit_test(test_fax),
+        cmocka_unit_test(test_premultiplied),    cmocka_unit_test(test_jpeg),
+        cmocka_unit_test(test_orientations),     cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_thumbnails),       cmocka_unit_test(test_rings),
+        cmocka_unit_test(test_truncation),       cmocka_unit_test(test_short_strips),
+        cmocka_unit_test(test_hostile_tags),     cmocka_unit_test(test_large_tiles),
+        cmocka_unit_test(test_bad_lines),        cmocka_unit_test(test_pixel_limit),
+        cmocka_unit_test(test_many_directories), cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_other_header),     cmocka_unit_test(test_interrupts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,6 +143,34 @@ OcrBytes make_tiff(const TiffRecipe *recipes, const uint16_t *const *samples, in
     return (OcrBytes){copy, file.size};
 }
 
+OcrBytes wrap_jpeg(OcrBytes jpeg, int width, int height, int components) {
+    const uint32_t tags[][3] = {/* tag, type, value */
+                                {TIFFTAG_IMAGEWIDTH, TIFF_LONG, (uint32_t)width},
+                                {TIFFTAG_IMAGELENGTH, TIFF_LONG, (uint32_t)height},
+                                {TIFFTAG_BITSPERSAMPLE, TIFF_SHORT, 8},
+                                {TIFFTAG_COMPRESSION, TIFF_SHORT, COMPRESSION_JPEG},
+                                {TIFFTAG_PHOTOMETRIC, TIFF_SHORT,
+                                 components == 1 ? PHOTOMETRIC_MINISBLACK : PHOTOMETRIC_YCBCR},
+                                {TIFFTAG_STRIPOFFSETS, TIFF_LONG, 8},
+                                {TIFFTAG_SAMPLESPERPIXEL, TIFF_SHORT, (uint32_t)components},
+                                {TIFFTAG_ROWSPERSTRIP, TIFF_LONG, (uint32_t)height},
+                                {TIFFTAG_STRIPBYTECOUNTS, TIFF_LONG, (uint32_t)jpeg.size}};
+    uint32_t count = sizeof tags / sizeof *tags;
+    size_t directory = 8 + jpeg.size + jpeg.size % 2, size = directory + 2 + 12 * count + 4;
+    OcrBytes file = {calloc(1, size), size};
+    memcpy((uint8_t *)file.data, "II*", 3);
+    memcpy((uint8_t *)file.data + 8, jpeg.data, jpeg.size);
+    put_le(file, 4, (uint32_t)directory, 4);
+    put_le(file, directory, count, 2);
+    for (size_t i = 0, at = directory + 2; i < count; i++, at += 12) {
+        put_le(file, at, tags[i][0], 2);
+        put_le(file, at + 2, tags[i][1], 2);
+        put_le(file, at + 4, 1, 4);
+        put_le(file, at + 8, tags[i][2], 4);
+    }
+    return file;
+}
+
 uint16_t *random_tiff_samples(const TiffRecipe *recipe, uint64_t seed) {
     size_t count = (size_t)recipe->width * (size_t)recipe->height * (size_t)recipe->samples;
     uint16_t *samples = malloc(count * sizeof *samples);

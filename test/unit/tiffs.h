@@ -25,6 +25,9 @@ typedef struct TiffRecipe {
 /* samples of each page: [height][width][samples], each below 2^bits. */
 OcrBytes make_tiff(const TiffRecipe *recipes, const uint16_t *const *samples, int pages);
 
+/* A page whose one strip is this JPEG, grey if it has one component and YCbCr if three. */
+OcrBytes wrap_jpeg(OcrBytes jpeg, int width, int height, int components);
+
 /* The samples of one page, at random. */
 uint16_t *random_tiff_samples(const TiffRecipe *recipe, uint64_t seed);
 
