@@ -216,7 +216,7 @@ cancel_often();
 my @after = (private_kb($pid), scalar(@open = glob "/proc/$pid/fd/*"));
 note("private memory, kB: $before[0], $after[0] after 24 more");
 cmp_ok($after[0] - $before[0], '<', GROWTH_KB, 'they leave no memory behind');
-is($after[1], $before[1], 'nor open files');
+cmp_ok($after[1], '<=', $before[1], 'nor open files');
 is(contexts(), 'deepseek_ocr model|4', 'of the memory contexts only those of the open models are left');
 $session->query_safe($batch);
 cmp_ok(private_kb($pid) - $before[0], '<', GROWTH_KB, 'nor does a batch that ends well');
