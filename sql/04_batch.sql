@@ -29,7 +29,7 @@ SELECT ocr_batch('{NULL}');
 \set VERBOSITY default
 RESET deepseek_ocr.model;
 SET deepseek_ocr.batch_size = 0;
-SET deepseek_ocr.batch_size = 65;
+SET deepseek_ocr.batch_size = 17;
 
 -- A page that is too large alone is a bad page.
 SET deepseek_ocr.max_session_memory = '1MB';

@@ -64,8 +64,7 @@ COMMENT ON FUNCTION pg_stat_ocr_reset() IS
 REVOKE ALL ON FUNCTION pg_stat_ocr_reset() FROM PUBLIC;
 
 -- Many pages read together. VOLATILE, for a query must neither repeat this work
--- nor do it while it is planned; and the last bits of quantized arithmetic may
--- depend on a page's company.
+-- nor do it while it is planned.
 
 CREATE FUNCTION ocr_batch(images bytea[], mode ocr_mode DEFAULT 'auto', prompt text DEFAULT NULL)
   RETURNS text[]

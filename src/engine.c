@@ -18,6 +18,7 @@
 #include "decoder/decoder.h"
 #include "decoder/grounding.h"
 #include "decoder/ngram.h"
+#include "kernels/quant_rows.h"
 #include "kernels/cpu.h"
 #include "kernels/rows.h"
 #include "model/model.h"
@@ -33,6 +34,8 @@
 #include <time.h>
 
 #define EOS_ID 1
+
+_Static_assert(OCR_ALIKE_SLOTS <= QUANT_ROWS, "rows that are multiplied as one row is");
 
 typedef enum SlotState {
     SLOT_IDLE,

@@ -173,6 +173,12 @@ OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const Oc
 /* How numbers are computed. OCR_COMPUTE_F32 is the path that the goldens pin. */
 typedef enum OcrCompute { OCR_COMPUTE_AUTO, OCR_COMPUTE_F32 } OcrCompute;
 
+/*
+ * In a session of up to so many slots a page comes out as in one of its own, to
+ * the last bit; with more, decoding takes kernels that round in another order.
+ */
+#define OCR_ALIKE_SLOTS 16
+
 /* The largest page that a session can hold, in each of its slots. Start from {0}. */
 typedef struct OcrLimits {
     int slots;

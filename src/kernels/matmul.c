@@ -51,6 +51,8 @@
 #define LEAST_PRODUCTS 24000 /* of a chunk: to hand it out takes as long as some thousand */
 #define MOST_JOBS 128        /* of one loop */
 
+_Static_assert(QUANT_ROWS <= FEW_ROWS, "with any weights, so many rows are few");
+
 #define QUANT_BLOCKS (QUANT_ROWS * QUANT_COLUMNS / Q8_BLOCK)
 
 /* A thread's own. */

@@ -5,7 +5,7 @@
  * Therefore each setting that can change a result, and each limit that protects
  * the server, can be set by superusers alone (or by those whom they GRANT it
  * to); deepseek_ocr.threads and deepseek_ocr.batch_size are everyone's, since
- * ocr() does not depend on them.
+ * they change no result.
  */
 #ifndef PG_SETTINGS_H
 #define PG_SETTINGS_H
@@ -13,7 +13,6 @@
 #include "engine.h"
 
 #define SETTING_MAX_THREADS 256
-#define SETTING_MAX_BATCH 64
 
 extern char *setting_model;
 extern int setting_threads; /* 0: one for each core */

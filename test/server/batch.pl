@@ -5,6 +5,7 @@ use warnings;
 use lib 'server';
 use OcrTest;
 use Cwd qw(abs_path);
+use File::Basename;
 use List::Util qw(min);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -89,7 +90,20 @@ my $few = 'SET deepseek_ocr.max_tokens = 40;';
 is(differences("SET deepseek_ocr.model = '$nano'; SET deepseek_ocr.compute = f32; $few", ", '$_'"), '', "exact, $_") for qw(tiny small);
 is(differences("SET deepseek_ocr.model = '$nano'; $few", ", 'gundam', '<|grounding|>Convert the document to markdown.'"),
 	'', 'fast, in tiles, with a prompt');
-is(differences("SET deepseek_ocr.model = '$folder/nano_$_'; $few", ", 'tiny'"), '', $_) for qw(q8 q4);
+
+# Texts so long that pages of very different contexts meet, in as many slots as there can be.
+for my $model ($nano, "$folder/nano_q8", "$folder/nano_q4")
+{
+	my $long = "SET client_min_messages = error; SET deepseek_ocr.model = '$model'; SET deepseek_ocr.max_tokens = 300; SET deepseek_ocr.no_repeat_ngram_size = 5;";
+	is(differences($long, ", 'tiny'"), '', 'long texts, ' . basename($model));
+	is($node->safe_psql('postgres', <<SQL), 't|t', 'sixteen at a time');
+		$long
+		SET deepseek_ocr.batch_size = 16;
+		SELECT count(text) >= 24, bool_and(text IS NOT DISTINCT FROM alone)
+		FROM (SELECT id, t.text AS alone FROM mixed, ocr_try(image, 'tiny') AS t) AS a
+			JOIN ocr_query('SELECT id, image FROM mixed, generate_series(1, 4)', 'tiny') ON id = key::int;
+SQL
+}
 
 # A golden text, among others.
 my $case = golden('nano_alpha_tiny');
@@ -190,7 +204,7 @@ $session->query_safe('SET deepseek_ocr.batch_size = 5');
 my $whole = min(map { my $begin = time; $session->query_safe($batch); 1000 * (time - $begin) } 1 .. 3);
 
 srand 1;
-my @timeouts = map { 1 + int(rand(0.9 * $whole)) } 1 .. 12;
+my @timeouts = map { 1 + int(rand(0.9 * $whole)) } 1 .. 8;
 
 # Both statements at each of these moments; how many answered, and milliseconds after the timeout.
 sub cancel_often
@@ -206,7 +220,7 @@ sub cancel_often
 }
 
 my ($canceled, @late) = cancel_often();
-cmp_ok($canceled, '>=', 12, "$canceled of 24 batches time out");
+cmp_ok($canceled, '>=', 8, "$canceled of 16 batches time out");
 note(sprintf 'answers after the timeout, ms: median %.1f, largest %.1f', median(@late), (sort { $b <=> $a } @late)[0]);
 cmp_ok(median(@late), '<', MEDIAN_MS, 'they end soon');
 is(scalar(grep { $_ > LATENCY_MS } @late), 0, 'all of them');
@@ -214,7 +228,7 @@ is(scalar(grep { $_ > LATENCY_MS } @late), 0, 'all of them');
 my @before = (private_kb($pid), scalar(my @open = glob "/proc/$pid/fd/*"));
 cancel_often();
 my @after = (private_kb($pid), scalar(@open = glob "/proc/$pid/fd/*"));
-note("private memory, kB: $before[0], $after[0] after 24 more");
+note("private memory, kB: $before[0], $after[0] after 16 more");
 cmp_ok($after[0] - $before[0], '<', GROWTH_KB, 'they leave no memory behind');
 cmp_ok($after[1], '<=', $before[1], 'nor open files');
 is(contexts(), 'deepseek_ocr model|4', 'of the memory contexts only those of the open models are left');
