@@ -65,6 +65,7 @@ step build build_and_install COPT=-Werror
 step programs make --no-print-directory -s -C bench
 step arm64 make -s --no-print-directory -C test arm64
 step layers sh test/layers.sh
+step evaluate sh test/evaluate.sh
 step unit make -s --no-print-directory -C test unit
 step fuzz-seeds make -s --no-print-directory -C test fuzz-seeds
 step regress regress
