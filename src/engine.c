@@ -383,14 +383,6 @@ static void finish(Slot *slot, OcrFinish why) {
     slot->state = SLOT_FINISHED;
 }
 
-static int largest(const float *values, int count) {
-    int best = 0;
-    for (int i = 1; i < count; i++)
-        if (values[i] > values[best])
-            best = i;
-    return best;
-}
-
 /* Give up on the ids from `count` on. */
 static void cut_loop(Slot *slot, int count) {
     slot->count = max_int(count, slot->plan.prompt_positions);
@@ -413,28 +405,59 @@ static bool end_loop(Slot *slot, bool overruled) {
     return period > 0 || first > 0;
 }
 
-/* The greedy choice from this slot's logits (spec 4.4, 4.5), and whether it ends the page. */
-static OcrCode choose(OcrSession *session, Slot *slot, float *logits, OcrError *err) {
-    int vocabulary = session->model->config.decoder.vocabulary;
-    int best = largest(logits, vocabulary);
+/*
+ * The greedy choice from this slot's logits (spec 4.4, 4.5), and whether it ends the page.
+ * False if they are not finite.
+ */
+static bool choose(Slot *slot, float *logits, int vocabulary) {
+    int best = argmax(logits, vocabulary);
     float total = log_sum_exp(logits, vocabulary);
     if (!isfinite(total))
-        return ocr_fail(err, OCR_MODEL_NOT_FINITE,
-                        "the decoder produced a value that is not finite: the weights are damaged");
+        return false;
     ngram_ban(&slot->ngram, slot->ids, slot->count, logits, vocabulary);
     bool overruled = logits[best] == -INFINITY;
     if (overruled)
-        best = largest(logits, vocabulary);
+        best = argmax(logits, vocabulary);
     slot->log_probability += (double)(logits[best] - total);
     slot->scored++;
     if (best == EOS_ID) {
         finish(slot, OCR_FINISH_STOP);
-        return OCR_OK;
+        return true;
     }
     slot->ids[slot->count++] = best;
     slot->tokens++;
     if (!end_loop(slot, overruled) && slot->tokens == slot->plan.max_tokens)
         finish(slot, OCR_FINISH_LENGTH);
+    return true;
+}
+
+typedef struct ChooseTask {
+    OcrSession *session;
+    const DecoderRow *rows; /* [chunks] whose logits the decoder has */
+    bool damaged[DECODER_TOKEN_ROWS];
+} ChooseTask;
+
+static void choose_task(void *context, int i, int thread) {
+    ChooseTask *task = context;
+    OcrSession *session = task->session;
+    int vocabulary = session->decoder.config->vocabulary;
+    float *logits = session->decoder.logits + (size_t)i * (size_t)vocabulary;
+    (void)thread;
+    task->damaged[i] = !choose(&session->slots[task->rows[i].slot], logits, vocabulary);
+}
+
+static OcrCode choose_all(OcrSession *session, const DecoderRow *rows, int count, OcrError *err) {
+    ChooseTask task = {.session = session, .rows = rows};
+    int vocabulary = session->decoder.config->vocabulary;
+    for (int i = 0; i < count; i++)
+        compute_trace(&session->compute, "logits", session->slots[rows[i].slot].tokens,
+                      session->decoder.logits + (size_t)i * (size_t)vocabulary, 1, vocabulary);
+    pool_run(session->pool, count, choose_task, &task);
+    for (int i = 0; i < count; i++)
+        if (task.damaged[i])
+            return ocr_fail(
+                err, OCR_MODEL_NOT_FINITE,
+                "the decoder produced a value that is not finite: the weights are damaged");
     return OCR_OK;
 }
 
@@ -458,36 +481,26 @@ static OcrCode prefill_step(OcrSession *session, Slot *slot, OcrError *err) {
     decoder_logits(decoder, 1, &session->compute);
     if (pool_interrupted(session->pool))
         return OCR_OK;
-    compute_trace(&session->compute, "logits", 0, decoder->logits, 1, decoder->config->vocabulary);
     slot->state = SLOT_DECODE;
-    return choose(session, slot, decoder->logits, err);
+    return choose_all(session, &(DecoderRow){(int)(slot - session->slots), slot->cached}, 1, err);
 }
 
-/* One token for each of the first `live` entries of batch. */
-static OcrCode decode_step(OcrSession *session, int live, OcrError *err) {
+/* One token for each of count slots, up to DECODER_TOKEN_ROWS. */
+static OcrCode decode_step(OcrSession *session, const DecoderRow *rows, int count, OcrError *err) {
     Decoder *decoder = &session->decoder;
-    int vocabulary = decoder->config->vocabulary;
-    decoder_begin_tokens(decoder, session->batch, live);
-    for (int i = 0; i < live; i++) {
-        const Slot *slot = &session->slots[session->batch[i].slot];
-        matrix_row(&session->model->weights.embedding, slot->ids[slot->cached],
+    decoder_begin_tokens(decoder, rows, count);
+    for (int i = 0; i < count; i++)
+        matrix_row(&session->model->weights.embedding,
+                   session->slots[rows[i].slot].ids[rows[i].position],
                    decoder->x + (size_t)i * (size_t)decoder->config->hidden);
-    }
     for (int layer = 0; layer < decoder->config->layers; layer++)
         decoder_layer(decoder, layer, &session->compute);
-    decoder_logits(decoder, live, &session->compute);
+    decoder_logits(decoder, count, &session->compute);
     if (pool_interrupted(session->pool))
         return OCR_OK;
-    for (int i = 0; i < live; i++) {
-        Slot *slot = &session->slots[session->batch[i].slot];
-        float *logits = decoder->logits + (size_t)i * (size_t)vocabulary;
-        compute_trace(&session->compute, "logits", slot->tokens, logits, 1, vocabulary);
-        slot->cached++;
-        OcrCode code = choose(session, slot, logits, err);
-        if (code)
-            return code;
-    }
-    return OCR_OK;
+    for (int i = 0; i < count; i++)
+        session->slots[rows[i].slot].cached++;
+    return choose_all(session, rows, count, err);
 }
 
 static Slot *find_slot(OcrSession *session, SlotState state) {
@@ -516,6 +529,7 @@ static OcrCode run_step(OcrSession *session, bool *idle, OcrError *err) {
         slot->encode_ms += now_ms() - begin;
         return code;
     }
+    /* More slots than are advanced together are advanced in turns. */
     int live = 0;
     for (int i = 0; i < session->limits.slots; i++)
         if (session->slots[i].state == SLOT_DECODE)
@@ -523,7 +537,10 @@ static OcrCode run_step(OcrSession *session, bool *idle, OcrError *err) {
     *idle = live == 0;
     if (live == 0)
         return OCR_OK;
-    code = decode_step(session, live, err);
+    code = OCR_OK;
+    for (int first = 0; first < live && !code; first += DECODER_TOKEN_ROWS)
+        code = decode_step(session, session->batch + first,
+                           min_int(DECODER_TOKEN_ROWS, live - first), err);
     double share = (now_ms() - begin) / live;
     for (int i = 0; i < live; i++)
         session->slots[session->batch[i].slot].decode_ms += share;

@@ -22,7 +22,8 @@ void cache_layout(Cache *cache, const CacheShape *shape, Arena *arena) {
     size_t planes = (size_t)shape->slots * (size_t)shape->layers * 2;
     size_t width = (size_t)shape->heads * (size_t)shape->dim;
     size_t element = shape->type == WEIGHT_F32 ? sizeof(float) : sizeof(uint16_t);
-    size_t parts = (size_t)shape->slots * (size_t)shape->heads * (size_t)max_stretches(shape);
+    size_t rows = (size_t)min_int(shape->slots, DECODER_TOKEN_ROWS);
+    size_t parts = rows * (size_t)shape->heads * (size_t)max_stretches(shape);
     cache->shape = *shape;
     cache->data = arena_take(arena, planes * (size_t)shape->positions, width * element);
     cache->parts = ARENA_TAKE(arena, float, parts *part_floats(shape));

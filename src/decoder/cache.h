@@ -20,6 +20,9 @@
 
 #define CACHE_STRETCH 256
 
+/* Slots that are advanced by a token together, at most. */
+#define DECODER_TOKEN_ROWS MATMUL_FEW_ROWS
+
 /* A row of a batch: one position of one slot. */
 typedef struct DecoderRow {
     int slot, position;
@@ -33,8 +36,8 @@ typedef struct CacheShape {
 typedef struct Cache {
     CacheShape shape;
     void *data; /* [slot][layer][key, value][head][positions][dim] */
-    float
-        *parts; /* [slot][head][stretch][dim + 2]: of a token's stretches, before they are joined */
+    /* Of tokens' stretches, before they are joined: [row][head][stretch][2 + dim] */
+    float *parts;
 } Cache;
 
 void cache_layout(Cache *cache, const CacheShape *shape, Arena *arena);
@@ -47,7 +50,7 @@ void cache_put(const Cache *cache, int layer, DecoderRow row, const float *k, co
 /*
  * Attention of rows that are in the cache already, to all that their slots have up to
  * them. x: [count][heads * dim], queries, then results. Either consecutive positions of
- * one slot, or one position each of different slots.
+ * one slot, or one position each of at most DECODER_TOKEN_ROWS slots.
  */
 void cache_attend_stretch(const Cache *cache, int layer, const DecoderRow *rows, int count,
                           float *x, const Compute *compute);

@@ -25,8 +25,8 @@ void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, const C
 
 void decoder_layout(Decoder *decoder, const Weights *weights, Arena *arena) {
     const DecoderConfig *config = decoder->config;
-    int slots = decoder->cache.shape.slots;
-    int max_rows = max_int(min_int(decoder->cache.shape.positions, DECODER_PROMPT_ROWS), slots);
+    int tokens = min_int(decoder->cache.shape.slots, DECODER_TOKEN_ROWS);
+    int max_rows = max_int(min_int(decoder->cache.shape.positions, DECODER_PROMPT_ROWS), tokens);
     size_t rows = (size_t)max_rows, hidden = (size_t)config->hidden;
     size_t half = hidden / (size_t)config->heads / 2;
     decoder->weights = weights;
@@ -41,7 +41,7 @@ void decoder_layout(Decoder *decoder, const Weights *weights, Arena *arena) {
     decoder->inner =
         ARENA_TAKE(arena, float, config->dense_layers > 0 ? rows * (size_t)config->dense_width : 0);
     moe_layout(&decoder->moe, config, max_rows, arena);
-    decoder->logits = ARENA_TAKE(arena, float, (size_t)slots *(size_t)config->vocabulary);
+    decoder->logits = ARENA_TAKE(arena, float, (size_t)tokens *(size_t)config->vocabulary);
 }
 
 void decoder_init(Decoder *decoder) {

@@ -29,7 +29,7 @@ typedef struct Decoder {
     float *q, *k, *v;       /* [rows][hidden] */
     float *inner;           /* [rows][dense_width] */
     Moe moe;
-    float *logits; /* [slots][vocabulary] */
+    float *logits; /* [rows of tokens][vocabulary] */
 } Decoder;
 
 /* For that many pages of so many positions; the precision is that of the products to come. */
@@ -47,8 +47,9 @@ void decoder_layout(Decoder *decoder, const Weights *weights, Arena *arena);
 void decoder_init(Decoder *decoder);
 
 /*
- * Begin a batch of rows: consecutive positions of one slot, or one position
- * each of several slots. The caller then fills decoder->x.
+ * Begin a batch of rows: consecutive positions of one slot, up to DECODER_PROMPT_ROWS, or
+ * one position each of up to DECODER_TOKEN_ROWS slots. The caller then fills decoder->x.
+ * What comes out for a token does not depend on the others, bit for bit.
  */
 void decoder_begin_stretch(Decoder *decoder, int slot, int first_position, int rows);
 void decoder_begin_tokens(Decoder *decoder, const DecoderRow *rows, int count);
@@ -56,7 +57,7 @@ void decoder_begin_tokens(Decoder *decoder, const DecoderRow *rows, int count);
 /* One layer over the batch; layers in order. */
 void decoder_layer(Decoder *decoder, int layer, const Compute *compute);
 
-/* Logits of the last `count` rows, into decoder->logits[0..count-1]. */
+/* Logits of the last `count` rows, up to DECODER_TOKEN_ROWS, into decoder->logits[0..count-1]. */
 void decoder_logits(Decoder *decoder, int count, const Compute *compute);
 
 #endif

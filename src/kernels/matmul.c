@@ -51,9 +51,9 @@
 #define LEAST_PRODUCTS 24000 /* of a chunk: to hand it out takes as long as some thousand */
 #define MOST_JOBS 128        /* of one loop */
 
-_Static_assert(QUANT_ROWS <= FEW_ROWS, "with any weights, so many rows are few");
+_Static_assert(MATMUL_FEW_ROWS <= FEW_ROWS, "with any weights, so many rows are few");
 
-#define QUANT_BLOCKS (QUANT_ROWS * QUANT_COLUMNS / Q8_BLOCK)
+#define QUANT_BLOCKS (MATMUL_FEW_ROWS * QUANT_COLUMNS / Q8_BLOCK)
 
 /* A thread's own. */
 typedef struct Scratch {
@@ -160,7 +160,7 @@ static Kernels kernels_for(const Matmul *jobs, int count, Precision precision) {
     Kernels out = {.exact = exact_kernel(level)};
     bool fast = precision == PRECISION_FAST, few = true;
     for (int i = 0; i < count; i++)
-        few &= jobs[i].rows <= QUANT_ROWS;
+        few &= jobs[i].rows <= MATMUL_FEW_ROWS;
     out.fast = fast ? fast_kernel(level) : out.exact;
     out.unpacking = fast ? unpacking_kernel(level) : out.exact;
     out.quant = fast && few ? quant_kernel(level) : NULL;

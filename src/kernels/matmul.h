@@ -8,8 +8,9 @@
  *
  * A row of y depends on its own row of x and on the weights, and on nothing else,
  * bit for bit: not on the other rows or how many there are, not on the other jobs,
- * not on the number of threads. One exception: where PRECISION_FAST multiplies
- * pairs of bf16, jobs of up to 18 rows are summed in another order than larger ones.
+ * not on the number of threads. Two exceptions, of PRECISION_FAST: where it multiplies
+ * pairs of bf16, jobs of up to 18 rows are summed in another order than larger ones; and
+ * activations of quantized weights are rounded as those of few rows or of many.
  * Processors of different levels (cpu.h) differ in the last bits.
  */
 #ifndef OCR_MATMUL_H
@@ -62,6 +63,9 @@ typedef struct Matmul {
  * (many); elsewhere it is EXACT. Sums are f32 in either case.
  */
 typedef enum Precision { PRECISION_EXACT, PRECISION_FAST } Precision;
+
+/* Quantized weights: as few rows a call counts if none of its jobs has more than this. */
+#define MATMUL_FEW_ROWS 16
 
 /* Bytes of scratch, aligned to 64, that matmul_run needs, whatever the shapes. */
 size_t matmul_scratch_bytes(int threads);

@@ -15,7 +15,6 @@
 
 #include "kernels/matmul_kernel.h"
 
-#define QUANT_ROWS 16       /* at most */
 #define QUANT_COLUMNS 16384 /* at most, filled up to whole blocks */
 #define QUANT_GROUP 4       /* rows that share the loading of weights */
 

@@ -139,6 +139,25 @@ BODY float log_sum_exp_body(const float *x, int width) {
     return max + (float)log(sum);
 }
 
+BODY int argmax_body(const float *x, int width) {
+    enum { BLOCK = 512 };
+    int block = 0, count = width < BLOCK ? width : BLOCK;
+    float max = row_max(x, count);
+    for (int first = BLOCK; first < width; first += BLOCK) {
+        int rest = width - first < BLOCK ? width - first : BLOCK;
+        float here = row_max(x + first, rest);
+        if (here > max) {
+            max = here;
+            block = first;
+            count = rest;
+        }
+    }
+    for (int i = block; i < block + count; i++)
+        if (x[i] == max)
+            return i;
+    return block;
+}
+
 #if defined(__x86_64__)
 #define AVX2_COPY __attribute__((target("avx2")))
 #define AVX512_COPY __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
@@ -170,6 +189,7 @@ COPIES(void, rms_norm, (const float *x, const float *weight, int width, float ep
        (x, weight, width, epsilon, y))
 COPIES(void, softmax, (float *x, int width), (x, width))
 COPIES(float, softmax_part, (float *x, int width, float *sum), (x, width, sum))
+COPIES(int, argmax, (const float *x, int width), (x, width))
 COPIES(float, log_sum_exp, (const float *x, int width), (x, width))
 
 bool all_finite(const float *x, size_t count) {

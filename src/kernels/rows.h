@@ -30,6 +30,10 @@ float softmax_part(float *x, int width, float *sum);
 /* log(sum(exp(x))); not finite if x holds NaN or an infinity. x: [width], width >= 1 */
 float log_sum_exp(const float *x, int width);
 
+/* The index of the largest, the first of equal ones; any where x holds NaN. x: [width], width >= 1
+ */
+int argmax(const float *x, int width);
+
 /* x: [count] */
 bool all_finite(const float *x, size_t count);
 

@@ -86,6 +86,38 @@ static void check_softmax(int width, bool first_level) {
     same_bits(width, first_level);
 }
 
+static void check_softmax_part(int width, bool first_level) {
+    double max = x[0], expected = 0;
+    float sum;
+    for (int i = 0; i < width; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int i = 0; i < width; i++)
+        expected += exp(x[i] - max);
+    memcpy(y, x, (size_t)width * sizeof *y);
+    assert_true(softmax_part(y, width, &sum) == max);
+    assert_true(fabs(sum - expected) <= 4e-6 * expected);
+    for (int i = 0; i < width; i++)
+        assert_true(fabs(y[i] - exp(x[i] - max)) <= 4e-6 * exp(x[i] - max) + 1e-37);
+    same_bits(width, first_level);
+}
+
+/* The largest stands at every place once, and at a later one, too. */
+static void check_argmax(int width, bool first_level) {
+    (void)first_level;
+    for (int i = 0; i < width; i += 1 + width / 97) {
+        memcpy(y, x, (size_t)width * sizeof *y);
+        y[i] = y[width - 1 - (width - 1 - i) / 2] = 10;
+        assert_int_equal(argmax(y, width), i);
+        y[i] = INFINITY;
+        assert_int_equal(argmax(y, width), i);
+        for (int j = 0; j < width; j++)
+            y[j] = -INFINITY;
+        assert_int_equal(argmax(y, width), 0);
+        y[i] = NAN;
+        assert_in_range(argmax(y, width), 0, width - 1);
+    }
+}
+
 static void norms(void **state) {
     (void)state;
     at_every_level(check_layer_norm, 3);
@@ -97,6 +129,12 @@ static void softmaxes(void **state) {
     at_every_level(check_softmax, 1);
     at_every_level(check_softmax, 40);
     at_every_level(check_softmax, 3000);
+    at_every_level(check_softmax_part, 40);
+}
+
+static void argmaxes(void **state) {
+    (void)state;
+    at_every_level(check_argmax, 3);
 }
 
 /* One bad value anywhere spoils the whole row: nothing hides it. */
@@ -126,6 +164,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms),
         cmocka_unit_test(softmaxes),
+        cmocka_unit_test(argmaxes),
         cmocka_unit_test(bad_values_show),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
