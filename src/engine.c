@@ -35,7 +35,7 @@
 
 #define EOS_ID 1
 
-_Static_assert(OCR_ALIKE_SLOTS <= QUANT_ROWS, "rows that are multiplied as one row is");
+_Static_assert(OCR_USEFUL_SLOTS == DECODER_TOKEN_ROWS, "slots that a step takes together");
 
 typedef enum SlotState {
     SLOT_IDLE,

@@ -174,10 +174,10 @@ OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const Oc
 typedef enum OcrCompute { OCR_COMPUTE_AUTO, OCR_COMPUTE_F32 } OcrCompute;
 
 /*
- * In a session of up to so many slots a page comes out as in one of its own, to
- * the last bit; with more, decoding takes kernels that round in another order.
+ * A page comes out as in a session of its own, to the last bit. Weights are read once for
+ * so many slots; those of a larger session take turns, and gain nothing.
  */
-#define OCR_ALIKE_SLOTS 16
+#define OCR_USEFUL_SLOTS 16
 
 /* The largest page that a session can hold, in each of its slots. Start from {0}. */
 typedef struct OcrLimits {

@@ -109,7 +109,7 @@ void settings_define(void) {
                "0 means one for each core, divided among the workers of a parallel query.",
                &setting_threads, 0, 0, SETTING_MAX_THREADS, PGC_USERSET, 0);
     define_int("deepseek_ocr.batch_size", "Pages that are read together.",
-               "Each takes memory of its own.", &setting_batch_size, 8, 1, OCR_ALIKE_SLOTS,
+               "Each takes memory of its own.", &setting_batch_size, 8, 1, OCR_USEFUL_SLOTS,
                PGC_USERSET, 0);
     define_int("deepseek_ocr.max_tokens", "Longest text of a page, in the model's tokens.",
                "0 means as many as the model's context holds.", &max_tokens, 0, 0, INT_MAX,
