@@ -70,20 +70,35 @@ INLINE Sum power_of_two(Sum x) {
 
 /* ---- from rows of f32 to words ---- */
 
-INLINE void find_keys(const Field *f, KeyBlock *block) {
-    int y = block->first / f->width, x = block->first % f->width;
-    for (int i = 0; i < block->count; i++) {
+/* Up to `most` keys from `first` on; none beyond the field. */
+INLINE KeyBlock find_keys(const Field *f, int first, int most) {
+    KeyBlock block;
+    int y = first / f->width, x = first % f->width;
+    block.first = first;
+    block.count = max_int(min_int(most, f->height * f->width - first), 0);
+    for (int i = 0; i < block.count; i++) {
         bool inside = y < f->inner_height && x < f->inner_width;
-        block->place[i] = inside ? ((ptrdiff_t)y * f->line + x) * (ptrdiff_t)f->stride : BEYOND;
+        block.place[i] = inside ? ((ptrdiff_t)y * f->line + x) * (ptrdiff_t)f->stride : BEYOND;
         if (++x == f->width) {
             x = 0;
             y++;
         }
     }
+    return block;
 }
 
 INLINE const float *key_row(const KeyBlock *block, int i, const float *first, const float *pad) {
     return block->place[i] == BEYOND ? pad : first + block->place[i];
+}
+
+/* Keys and values `from`..`to`-1 of a block are wanted soon: each lies in a memory page of its own.
+ */
+INLINE void fetch_keys(const Field *f, const KeyBlock *block, int from, int to) {
+    for (int i = from; i < to; i++)
+        for (int d = 0; d < f->dim; d += CACHE_LINE / (int)sizeof(float)) {
+            __builtin_prefetch(key_row(block, i, f->k, f->pad_k) + d);
+            __builtin_prefetch(key_row(block, i, f->v, f->pad_v) + d);
+        }
 }
 
 /* The offset of a query's vectors in units of positions. */
@@ -107,8 +122,8 @@ INLINE void pack_keys(const Field *f, const KeyBlock *block, Element *to) {
     int words = row_words(f->dim);
     for (int i = 0; i < block->count; i++)
         pack_row(key_row(block, i, f->k, f->pad_k), f->dim, to + i * words * PAIR);
-    int last = block->count * words * PAIR, end = filled_up(block->count) * words * PAIR;
-    memset(to + last, 0, (size_t)(end - last) * sizeof *to);
+    for (int i = block->count; i < filled_up(block->count); i++)
+        pack_row(NULL, 0, to + i * words * PAIR);
 }
 
 /* x[LANES], of which `count` are there; 0 beyond. */
@@ -263,6 +278,14 @@ INLINE void raise_most(const Field *f, const QueryTile *tile, const Sum *most, i
     }
 }
 
+/* Before the first block. */
+INLINE void begin_sums(const QueryTile *tile, const Sum *most, int vectors) {
+    UNROLL for (int v = 0; v < vectors; v++) {
+        store_lanes(tile->most + v * LANES, most[v]);
+        store_lanes(tile->sum + v * LANES, (Sum){0});
+    }
+}
+
 /* scores[count][SPAN] become the words of their exponentials, in place: [filled up][SPAN]. */
 INLINE void exponentiate(const QueryTile *tile, float *scores, int count, int vectors) {
     Element *to = (Element *)scores;
@@ -289,8 +312,10 @@ INLINE void exponentiate(const QueryTile *tile, float *scores, int count, int ve
     UNROLL for (int v = 0; v < vectors; v++) {
         store_lanes(tile->sum + v * LANES, sums[v]);
     }
-    memset(to + word * SPAN * PAIR, 0,
-           (size_t)((filled_up(word) - word) * SPAN * PAIR) * sizeof *to);
+    for (; word % WORD_SIDE != 0; word++)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            store_packed(to + (word * SPAN + v * LANES) * PAIR, (Operand)(Sum){0});
+        }
 }
 
 /* ---- tiles and blocks ---- */
@@ -298,6 +323,7 @@ INLINE void exponentiate(const QueryTile *tile, float *scores, int count, int ve
 INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *block,
                         const FieldSpace *space, MultiplyWords *multiply, int vectors) {
     Sum most[ROWS];
+    bool begun = block->first > 0;
     WordProduct product = {.a = space->keys,
                            .b = tile->queries,
                            .c = space->scores,
@@ -308,7 +334,10 @@ INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *b
                            .vectors = vectors};
     multiply(&product);
     scale_scores(f, tile, block, space->scores, vectors, most);
-    raise_most(f, tile, most, vectors);
+    if (begun)
+        raise_most(f, tile, most, vectors);
+    else
+        begin_sums(tile, most, vectors);
     exponentiate(tile, space->scores, block->count, vectors);
     product = (WordProduct){.a = space->values,
                             .b = space->scores,
@@ -318,7 +347,7 @@ INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *b
                             .rows = f->dim,
                             .words = ceil_div(block->count, PAIR),
                             .vectors = vectors,
-                            .add = true};
+                            .add = begun};
     multiply(&product);
 }
 
@@ -338,24 +367,36 @@ INLINE QueryTile begin_tile(const Field *f, const FieldSpace *space, int index, 
     return tile;
 }
 
+/* values[LANES] to where only `count` have room. */
+INLINE void store_some(float *to, Sum values, int count) {
+    float part[LANES];
+    if (count >= LANES) {
+        store_lanes(to, values);
+        return;
+    }
+    store_lanes(part, values);
+    for (int i = 0; i < count; i++)
+        to[i] = part[i];
+}
+
 /* The sums, divided by the sum of exponentials, to where they belong. */
 INLINE void finish_tile(const Field *f, const QueryTile *tile) {
     for (int lane = 0; lane < tile->count; lane += LANES) {
         Sum scale = 1.0f / load_lanes(tile->sum + lane);
+        float *rows[LANES];
+        int lanes = min_int(LANES, tile->count - lane);
+        for (int i = 0; i < lanes; i++)
+            rows[i] = f->out + query_place(f, tile->first + lane + i) * (size_t)f->out_stride;
         for (int d = 0; d < f->dim; d += LANES) {
             Sum square[LANES];
-            float rows[LANES * LANES];
-            int columns = min_int(LANES, f->dim - d);
             UNROLL for (int i = 0; i < LANES; i++) {
                 square[i] = load_lanes(tile->out + (d + i) * SPAN + lane) * scale;
             }
             transpose(square);
             UNROLL for (int i = 0; i < LANES; i++) {
-                store_lanes(rows + i * LANES, square[i]);
+                if (i < lanes)
+                    store_some(rows[i] + d, square[i], f->dim - d);
             }
-            for (int i = 0; i < min_int(LANES, tile->count - lane); i++)
-                memcpy(f->out + query_place(f, tile->first + lane + i) * (size_t)f->out_stride + d,
-                       rows + i * LANES, (size_t)columns * sizeof *rows);
         }
     }
 }
@@ -371,23 +412,18 @@ INLINE void answer(const Field *f, int first, int count, const FieldSpace *space
         pack_queries(f, &tiles[t]);
         if (f->rel_h)
             find_bias(f, &tiles[t], space, multiply);
-        for (int lane = 0; lane < SPAN; lane++) {
-            tiles[t].most[lane] = -INFINITY;
-            tiles[t].sum[lane] = 0;
-        }
-        memset(tiles[t].out, 0, (size_t)(filled_up(f->dim) * SPAN) * sizeof(float));
     }
 
     int keys = f->height * f->width, blocks = ceil_div(keys, FIELD_KEYS);
     int block_keys = filled_up(ceil_div(keys, blocks));
-    KeyBlock block = {0};
-    for (; block.first < keys; block.first += block_keys) {
-        block.count = min_int(block_keys, keys - block.first);
-        find_keys(f, &block);
+    KeyBlock block = find_keys(f, 0, block_keys), next;
+    for (; block.count > 0; block = next) {
         pack_keys(f, &block, space->keys);
         pack_values(f, &block, space->values);
+        next = find_keys(f, block.first + block_keys, block_keys);
         for (int t = 0; t < tile_count; t++) {
             int vectors = ceil_div(tiles[t].count, LANES);
+            fetch_keys(f, &next, next.count * t / tile_count, next.count * (t + 1) / tile_count);
             if (vectors == ROWS)
                 weigh_block(f, &tiles[t], &block, space, multiply, ROWS);
             else if (vectors == 2)

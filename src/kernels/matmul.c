@@ -268,18 +268,22 @@ static const Plan *find_plan(const Loop *loop, int chunk) {
     return &loop->plans[low];
 }
 
-/* Tiles that share weights follow each other, so the weights are read from memory once. */
+/*
+ * Tiles that share rows of x follow each other: what they share is f32 and copied
+ * for each of them, and the caches hold it better than the weights.
+ */
 static void multiply_chunk(void *context, int chunk, int thread) {
     const Loop *loop = context;
     const Plan *plan = find_plan(loop, chunk);
     const Matmul *job = plan->job;
     Scratch *scratch = &loop->scratch[thread];
     int index = plan == loop->plans ? chunk : chunk - plan[-1].end;
+    int across = ceil_div(job->w.rows, loop->columns);
 
     Tile tile = {.job = job, .w = &job->w, .quantized = &plan->quantized};
-    tile.row = index % plan->tiles_down * plan->tile_rows;
+    tile.row = index / across * plan->tile_rows;
     tile.rows = min_int(plan->tile_rows, job->rows - tile.row);
-    tile.column = index / plan->tiles_down * loop->columns;
+    tile.column = index % across * loop->columns;
     tile.columns = min_int(loop->columns, job->w.rows - tile.column);
 
     plan->multiply(&tile, scratch->c, scratch->kernel);
