@@ -128,3 +128,75 @@ CREATE FUNCTION ocr_annotate(image bytea, mode ocr_mode DEFAULT 'auto')
 
 COMMENT ON FUNCTION ocr_annotate(bytea, ocr_mode) IS
   'the image as a JPEG with the boxes of its parts drawn, for people who look';
+
+-- Jobs. Whoever converts a table keeps a record of what could not be read, and
+-- sees no one else's.
+
+CREATE TABLE ocr_failures (
+    role name NOT NULL DEFAULT CURRENT_USER,
+    source regclass NOT NULL,
+    key text NOT NULL,
+    page integer NOT NULL,
+    error text NOT NULL,
+    sqlstate text NOT NULL,
+    attempts integer NOT NULL DEFAULT 1,
+    failed_at timestamptz NOT NULL,
+    PRIMARY KEY (role, source, key, page)
+);
+
+COMMENT ON TABLE ocr_failures IS
+  'rows that ocr_convert() could not convert, and why; delete one to have it tried again';
+
+ALTER TABLE ocr_failures ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON ocr_failures USING (role = CURRENT_USER);
+GRANT SELECT, INSERT, UPDATE, DELETE ON ocr_failures TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('ocr_failures', '');
+
+CREATE PROCEDURE ocr_convert(
+    source regclass,
+    image name,
+    target name,
+    target_table regclass DEFAULT NULL,
+    key name DEFAULT NULL,
+    filter text DEFAULT NULL,
+    mode ocr_mode DEFAULT 'auto',
+    prompt text DEFAULT NULL,
+    batch_size integer DEFAULT NULL,
+    retry boolean DEFAULT false,
+    notice_interval interval DEFAULT '10 seconds',
+    INOUT pages bigint DEFAULT NULL,
+    INOUT failed bigint DEFAULT NULL)
+  AS 'MODULE_PATHNAME' LANGUAGE C;
+
+COMMENT ON PROCEDURE ocr_convert(regclass, name, name, regclass, name, text, ocr_mode, text, integer,
+    boolean, interval, bigint, bigint) IS
+  'read the images of a table''s rows that have no text yet, and commit batch by batch';
+
+CREATE FUNCTION pg_stat_get_ocr_progress(
+    OUT pid integer,
+    OUT datid oid,
+    OUT usesysid oid,
+    OUT source regclass,
+    OUT rows_done bigint,
+    OUT rows_total bigint,
+    OUT pages bigint,
+    OUT failed bigint,
+    OUT pages_per_minute double precision,
+    OUT time_left interval,
+    OUT started timestamptz)
+  RETURNS SETOF record
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 100 ROWS 5;
+
+COMMENT ON FUNCTION pg_stat_get_ocr_progress() IS
+  'how far the calls of ocr_convert() are';
+
+CREATE VIEW ocr_progress AS
+  SELECT p.pid, pg_catalog.pg_get_userbyid(p.usesysid) AS usename, p.source, p.rows_done, p.rows_total,
+         p.pages, p.failed, p.pages_per_minute, p.time_left, p.started
+  FROM pg_stat_get_ocr_progress() AS p
+  WHERE p.datid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database());
+
+COMMENT ON VIEW ocr_progress IS
+  'how far the calls of ocr_convert() are in this database: those of the user''s roles, or all to members of pg_read_all_stats; of this session alone unless the library is preloaded';
+
+GRANT SELECT ON ocr_progress TO PUBLIC;

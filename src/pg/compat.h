@@ -33,6 +33,7 @@
 /* 14 gave the predefined roles their present names. */
 #if PG_VERSION_NUM < 140000
 #define ROLE_PG_READ_ALL_SETTINGS DEFAULT_ROLE_READ_ALL_SETTINGS
+#define ROLE_PG_READ_ALL_STATS DEFAULT_ROLE_READ_ALL_STATS
 #endif
 
 /* 15 made the prefix of an extension's settings reservable; before, unknown ones get a warning. */

@@ -6,13 +6,14 @@
 #include "postgres.h"
 #include "pg/compat.h"
 
+#include "pg/convert_progress.h"
 #include "pg/settings.h"
 #include "pg/shared.h"
 #include "pg/stats.h"
 
 PG_MODULE_MAGIC;
 
-static SharedArea *const areas[] = {&stats_area};
+static SharedArea *const areas[] = {&stats_area, &progress_area};
 
 void _PG_init(void);
 

@@ -43,6 +43,11 @@ INSERT INTO expected VALUES
    'TABLE(ord integer, label text, box box, text text)', 'i', 's'),
   ('ocr_locate', 'image bytea, phrase text, mode ocr_mode DEFAULT ''auto''::ocr_mode', 'SETOF box', 'i', 's'),
   ('ocr_annotate', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode', 'bytea', 'i', 's'),
+  ('ocr_convert', 'IN source regclass, IN image name, IN target name, IN target_table regclass DEFAULT NULL::regclass, '
+   'IN key name DEFAULT NULL::name, IN filter text DEFAULT NULL::text, IN mode ocr_mode DEFAULT ''auto''::ocr_mode, '
+   'IN prompt text DEFAULT NULL::text, IN batch_size integer DEFAULT NULL::integer, IN retry boolean DEFAULT false, '
+   'IN notice_interval interval DEFAULT ''00:00:10''::interval, INOUT pages bigint DEFAULT NULL::bigint, '
+   'INOUT failed bigint DEFAULT NULL::bigint', NULL, 'v', 'u'),
   ('ocr_load', 'OUT name text, OUT parameters bigint, OUT bytes bigint, OUT weight_type text, '
    'OUT context integer, OUT load_ms double precision', 'record', 'v', 'r'),
   ('ocr_models', 'OUT name text, OUT current boolean, OUT path text, OUT parameters bigint, '
@@ -55,6 +60,10 @@ INSERT INTO expected VALUES
    'OUT decode_ms double precision, OUT stats_reset timestamp with time zone, OUT shared boolean',
    'SETOF record', 'v', 'r'),
   ('pg_stat_get_ocr_errors', 'OUT datid oid, OUT sqlstate text, OUT errors bigint', 'SETOF record', 'v', 'r'),
+  ('pg_stat_get_ocr_progress', 'OUT pid integer, OUT datid oid, OUT usesysid oid, OUT source regclass, '
+   'OUT rows_done bigint, OUT rows_total bigint, OUT pages bigint, OUT failed bigint, '
+   'OUT pages_per_minute double precision, OUT time_left interval, OUT started timestamp with time zone',
+   'SETOF record', 'v', 'r'),
   ('pg_stat_ocr_reset', '', 'void', 'v', 'r');
 
 CREATE TEMP VIEW actual AS
@@ -80,6 +89,10 @@ SELECT columns_are('reading', 'pg_stat_ocr', ARRAY['datid', 'datname', 'pages', 
     'length_cuts', 'errors', 'vision_tokens', 'text_tokens', 'image_ms', 'encode_ms', 'prefill_ms', 'decode_ms',
     'stats_reset', 'shared']);
 SELECT columns_are('reading', 'pg_stat_ocr_errors', ARRAY['datid', 'datname', 'sqlstate', 'errors']);
+SELECT columns_are('reading', 'ocr_progress', ARRAY['pid', 'usename', 'source', 'rows_done', 'rows_total', 'pages',
+    'failed', 'pages_per_minute', 'time_left', 'started']);
+SELECT columns_are('reading', 'ocr_failures', ARRAY['role', 'source', 'key', 'page', 'error', 'sqlstate', 'attempts',
+    'failed_at']);
 SELECT isnt(obj_description(objid, 'pg_class'), NULL::text, objid::regclass || ' has a comment')
   FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e' AND refclassid = 'pg_extension'::regclass
     AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'deepseek_ocr');

@@ -21,7 +21,7 @@ use Time::HiRes;
 
 our @EXPORT = qw(start_cluster documented_sql pages_read page_text read_file write_file copy_folder nano_folder quick_folder edit_json
   read_safetensors write_safetensors private_kb median
-  bytea load_pages load_image grey_png golden golden_text);
+  bytea load_pages load_image grey_png load_numbered_pages golden golden_text);
 
 my $root = dirname(dirname(abs_path(__FILE__)));
 
@@ -107,6 +107,36 @@ sub grey_png
 	  . $chunk->('IHDR', pack('NNC5', $width, $height, 8, 0, 0, 0, 0))
 	  . $chunk->('IDAT', compress(join '', map { "\0" . $row->($_) } 0 .. $height - 1))
 	  . $chunk->('IEND', '');
+}
+
+# Rows of 3 x 5 dots, a bit each.
+my @digits = (075557, 026227, 071747, 071717, 055711, 074717, 074757, 071111, 075757, 075717);
+
+# A small page with a number of up to four digits on it.
+sub numbered_page
+{
+	my ($number) = @_;
+	my ($width, $height, $dot) = (136, 60, 8);
+	my @rows = ("\xff" x $width) x $height;
+	my @number = split //, $number;
+	for my $i (0 .. $#number)
+	{
+		for my $bit (grep { $digits[ $number[$i] ] >> (14 - $_) & 1 } 0 .. 14)
+		{
+			my ($x, $y) = ($dot * (1 + 4 * $i + $bit % 3), $dot * (1 + int($bit / 3)));
+			substr($rows[$_], $x, $dot) = "\0" x $dot for $y .. $y + $dot - 1;
+		}
+	}
+	return grey_png($width, $height, sub { $rows[ $_[0] ] });
+}
+
+# Make a table (id, image) of pages that are numbered from 1 to $count.
+sub load_numbered_pages
+{
+	my ($node, $table, $count) = @_;
+	my $values = join ', ', map { "($_, " . bytea(numbered_page($_)) . ')' } 1 .. $count;
+	$node->safe_psql('postgres',
+		"CREATE TABLE $table (id integer PRIMARY KEY, image bytea); INSERT INTO $table VALUES $values");
 }
 
 # A case of goldens/, as a hash.

@@ -1,0 +1,318 @@
+#include "postgres.h"
+#include "pg/compat.h"
+
+#include "access/xact.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "pg/arguments.h"
+#include "pg/batch.h"
+#include "pg/convert_batch.h"
+#include "pg/document.h"
+#include "pg/errors.h"
+
+/* What came of a page, or of all pages of a row whose texts were joined. */
+typedef struct Outcome {
+    const ConvertRow *row;
+    int page;
+    int pages;     /* that it stands for */
+    text *content; /* NULL: it failed, for this reason: */
+    const char *message;
+    int sqlstate;
+} Outcome;
+
+typedef struct Batch {
+    ConvertJob *job;
+    RowList *list;
+    MemoryContext context;  /* of all that follows */
+    MemoryContext document; /* of the document at work */
+    MemoryContext image;    /* of its page */
+    List *rows;             /* of ConvertRow: taken */
+    List *outcomes;         /* of Outcome: in the order of rows and pages */
+    ConvertRow *row;        /* at work, with */
+    Document *pages;        /* or NULL */
+    bool has_page;          /* that row */
+    int handed_out;         /* pages */
+} Batch;
+
+/* ---- from rows to pages ---- */
+
+/* Take the next pending row, unless the batch is full. */
+static bool open_document(Batch *batch) {
+    RowList *list = batch->list;
+
+    while (batch->handed_out < batch->job->batch_size && list->next < list->count) {
+        ConvertRow *row = MemoryContextAllocZero(batch->context, sizeof *row);
+        MemoryContext old;
+        bool taken;
+
+        CHECK_FOR_INTERRUPTS();
+        MemoryContextReset(batch->document);
+        row->position = list->next;
+        old = MemoryContextSwitchTo(batch->document);
+        taken = rows_take(&batch->job->rows, list->places[list->next++], batch->context, row);
+        if (taken) {
+            batch->row = row;
+            batch->has_page = false;
+            batch->pages = document_open(bytes_of(row->image), 1, 0);
+        }
+        MemoryContextSwitchTo(batch->context);
+        if (taken)
+            batch->rows = lappend(batch->rows, row);
+        MemoryContextSwitchTo(old);
+        if (taken)
+            return true;
+    }
+    return false;
+}
+
+static Outcome *add_outcome(Batch *batch, int page) {
+    MemoryContext old = MemoryContextSwitchTo(batch->context);
+    Outcome *outcome = palloc0(sizeof *outcome);
+
+    outcome->row = batch->row;
+    outcome->page = page;
+    outcome->pages = 1;
+    batch->outcomes = lappend(batch->outcomes, outcome);
+    MemoryContextSwitchTo(old);
+    return outcome;
+}
+
+static void close_document(Batch *batch) {
+    if (!batch->has_page) {
+        Outcome *outcome = add_outcome(batch, 1);
+
+        outcome->message = "the document has no pages";
+        outcome->sqlstate = error_sqlstate(OCR_IMAGE_EMPTY);
+    }
+    document_close(batch->pages);
+    batch->pages = NULL;
+}
+
+/* The next page of the document that is not in the target table yet. */
+static bool next_of_document(Batch *batch, PageInput *input, int *number, OcrError *err) {
+    MemoryContext old = CurrentMemoryContext;
+    bool found;
+
+    do {
+        MemoryContextReset(batch->image);
+        MemoryContextSwitchTo(batch->image);
+        found = document_next(batch->pages, input, number, err);
+        MemoryContextSwitchTo(old);
+        batch->has_page |= found;
+    } while (found && bms_is_member(*number, batch->row->stored));
+    return found;
+}
+
+static bool next_page(void *owner, BatchPage *page, MemoryContext kept, OcrError *err) {
+    Batch *batch = owner;
+    int number;
+
+    page->input = batch->job->options;
+    while (batch->pages != NULL || open_document(batch)) {
+        if (next_of_document(batch, &page->input, &number, err)) {
+            page->item = add_outcome(batch, number);
+            batch->handed_out++;
+            return true;
+        }
+        close_document(batch);
+    }
+    return false;
+}
+
+static void page_done(void *owner, const BatchPage *page) {
+    Batch *batch = owner;
+    ConvertProgress *progress = &batch->job->progress;
+    Outcome *outcome = page->item;
+
+    if (page->code == OCR_PROMPT) /* which all pages have in common */
+        ereport(ERROR, (errcode(page->sqlstate), errmsg("%s", page->message)));
+    if (page->sqlstate == 0) {
+        Size size = VARSIZE_ANY(page->content);
+
+        outcome->content = memcpy(MemoryContextAlloc(batch->context, size), page->content, size);
+        progress->pages++;
+    } else {
+        outcome->message = MemoryContextStrdup(batch->context, page->message);
+        outcome->sqlstate = page->sqlstate;
+    }
+    progress->rows_done = outcome->row->position;
+    progress_tell(progress);
+}
+
+static void read_pages(Batch *batch) {
+    BatchStream stream = {.next = next_page, .done = page_done, .owner = batch, .ordered = true};
+
+    batch_stream(&stream);
+    batch->job->progress.rows_done = batch->list->next;
+}
+
+/* ---- from pages to rows ---- */
+
+/* One outcome for the pages of a row that were all read; else those that failed. */
+static List *join_row(List *outcomes, int first, int end, List *joined) {
+    Outcome *whole = list_nth(outcomes, first);
+    StringInfoData pages;
+    bool failed = false;
+
+    if (end - first == 1)
+        return lappend(joined, whole);
+    initStringInfo(&pages);
+    for (int i = first; i < end; i++) {
+        Outcome *outcome = list_nth(outcomes, i);
+
+        if (outcome->content == NULL) {
+            failed = true;
+            joined = lappend(joined, outcome);
+            continue;
+        }
+        if (i > first)
+            appendStringInfoChar(&pages, '\f');
+        appendBinaryStringInfo(&pages, VARDATA_ANY(outcome->content),
+                               VARSIZE_ANY_EXHDR(outcome->content));
+    }
+    if (!failed) {
+        whole->content = cstring_to_text_with_len(pages.data, pages.len);
+        whole->pages = end - first;
+        joined = lappend(joined, whole);
+    }
+    pfree(pages.data);
+    return joined;
+}
+
+static List *join_rows(List *outcomes) {
+    List *joined = NIL;
+    int end;
+
+    for (int first = 0; first < list_length(outcomes); first = end) {
+        const Outcome *outcome = list_nth(outcomes, first);
+        const ConvertRow *row = outcome->row;
+
+        for (end = first + 1; end < list_length(outcomes); end++)
+            if (((const Outcome *)list_nth(outcomes, end))->row != row)
+                break;
+        joined = join_row(outcomes, first, end, joined);
+    }
+    return joined;
+}
+
+/* ---- writing ---- */
+
+/* Is it this row that cannot be written, so that the next one may still be? */
+static bool is_of_row(int sqlstate) {
+    switch (ERRCODE_TO_CATEGORY(sqlstate)) {
+    case ERRCODE_TRIGGERED_ACTION_EXCEPTION:
+    case ERRCODE_DATA_EXCEPTION:
+    case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
+    case ERRCODE_WITH_CHECK_OPTION_VIOLATION:
+    case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
+    case ERRCODE_PLPGSQL_ERROR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void store(const Batch *batch, int first, int end) {
+    for (int i = first; i < end; i++) {
+        const Outcome *outcome = list_nth(batch->outcomes, i);
+
+        if (outcome->content != NULL)
+            rows_store(&batch->job->rows, outcome->row, outcome->page, outcome->content);
+    }
+}
+
+/* In a subtransaction. NULL, or the error of a row; other errors are raised. */
+static ErrorData *try_to_store(const Batch *batch, int first, int end) {
+    MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    ErrorData *error = NULL;
+
+    BeginInternalSubTransaction(NULL);
+    MemoryContextSwitchTo(context);
+    PG_TRY();
+    {
+        store(batch, first, end);
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(context);
+        error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    if (error != NULL && !is_of_row(error->sqlerrcode))
+        ReThrowError(error);
+    return error;
+}
+
+/*
+ * All at once, and if that fails each half for itself, down to the one at fault: a subtransaction
+ * for each would cost other sessions more than a few that are written twice.
+ */
+static void store_or_fail(Batch *batch, int first, int end) {
+    ErrorData *error = try_to_store(batch, first, end);
+    int middle = first + (end - first) / 2;
+
+    if (error == NULL)
+        return;
+    if (end - first == 1) {
+        Outcome *outcome = list_nth(batch->outcomes, first);
+
+        outcome->content = NULL;
+        outcome->message = error->message;
+        outcome->sqlstate = error->sqlerrcode;
+    } else {
+        store_or_fail(batch, first, middle);
+        store_or_fail(batch, middle, end);
+    }
+}
+
+/* The counts, which were of pages read, become those of pages stored. */
+static void record(Batch *batch, int64 pages_before) {
+    ConvertProgress *progress = &batch->job->progress;
+    ListCell *cell;
+
+    progress->pages = pages_before;
+    foreach (cell, batch->outcomes) {
+        const Outcome *outcome = lfirst(cell);
+
+        if (outcome->content != NULL) {
+            progress->pages += outcome->pages;
+        } else {
+            progress->failed++;
+            rows_record_failure(&batch->job->rows, outcome->row, outcome->page, outcome->message,
+                                outcome->sqlstate);
+        }
+    }
+    foreach (cell, batch->rows)
+        rows_forget_failures(&batch->job->rows, lfirst(cell));
+}
+
+void convert_batch(ConvertJob *job, RowList *list) {
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "deepseek_ocr convert", ALLOCSET_DEFAULT_SIZES);
+    Batch batch = {
+        .job = job,
+        .list = list,
+        .context = context,
+        .document = AllocSetContextCreate(context, "deepseek_ocr document", ALLOCSET_DEFAULT_SIZES),
+        .image = AllocSetContextCreate(context, "deepseek_ocr image", ALLOCSET_DEFAULT_SIZES)};
+    MemoryContext old = MemoryContextSwitchTo(context);
+    int64 pages_before = job->progress.pages;
+
+    read_pages(&batch);
+    if (!job->rows.sql.by_page)
+        batch.outcomes = join_rows(batch.outcomes);
+    if (batch.outcomes != NIL)
+        store_or_fail(&batch, 0, list_length(batch.outcomes));
+    record(&batch, pages_before);
+    MemoryContextSwitchTo(old);
+    MemoryContextDelete(context);
+}

@@ -1,0 +1,241 @@
+# CALL ocr_convert(): whatever happens to it, each page is converted exactly once.
+use strict;
+use warnings;
+
+use IPC::Run;
+use lib 'server';
+use OcrTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+use constant PAGES => 200;
+
+# A model that reads small pages in some milliseconds; that it says the same of a page
+# as ocr() does is all that matters here.
+my $node = start_cluster('convert',
+	"deepseek_ocr.model = '${\nano_folder()}'\ndeepseek_ocr.compute = f32\ndeepseek_ocr.max_tokens = 12\n"
+	. "deepseek_ocr.threads = 1\nrestart_after_crash = on\nshared_preload_libraries = 'deepseek_ocr, pg_cron'");
+$node->append_conf('postgresql.conf', "cron.host = '${\$node->host}'");
+$node->restart;
+
+sub query
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+# Run the statement in a session of its own; returns at once.
+sub start
+{
+	my ($sql) = @_;
+	my %session = (out => '', err => '');
+	$session{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', $sql ],
+		'>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(180));
+	return \%session;
+}
+
+sub finish
+{
+	$_->{run}->finish for @_;
+}
+
+sub wait_for
+{
+	my ($sql) = @_;
+	$node->poll_query_until('postgres', $sql) or die "in vain: $sql";
+}
+
+load_numbered_pages($node, 'scans', PAGES);
+query(q{
+	CREATE TABLE truth AS SELECT id, ocr(image, 'tiny') AS content FROM scans;
+	CREATE TABLE written (id integer, pid integer);
+	CREATE FUNCTION note_write() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO written VALUES (NEW.id, pg_backend_pid());
+		RETURN NEW;
+	END $$;
+	ALTER TABLE scans ADD content text;
+	CREATE TRIGGER written AFTER UPDATE OF content ON scans
+		FOR EACH ROW WHEN (NEW.content IS NOT NULL) EXECUTE FUNCTION note_write();
+});
+cmp_ok(query('SELECT count(DISTINCT content) FROM truth'), '>', PAGES / 2, 'the pages differ');
+
+my $convert = q{CALL ocr_convert('scans', 'image', 'content', mode => 'tiny', batch_size => 8)};
+my $wrong = q{SELECT count(*) FROM scans JOIN truth USING (id) WHERE scans.content IS DISTINCT FROM truth.content};
+
+# ---- three sessions, one of them killed ----
+
+my @sessions = map { start($convert) } 1 .. 3;
+wait_for('SELECT count(*) = 3 AND min(pages) >= 8 FROM ocr_progress');
+my ($victim, @shown) = split /\|/, query('SELECT * FROM ocr_progress ORDER BY pages LIMIT 1');
+is("@shown[1, 5]", 'scans 0', 'ocr_progress shows each of them');
+kill 'KILL', $victim;
+finish(@sessions);
+wait_for('SELECT true');
+my ($done, $writes) = split /\|/, query('SELECT (SELECT count(content) FROM scans), (SELECT count(*) FROM written)');
+note("$done pages were converted when a session was killed");
+cmp_ok($done, '<', PAGES, 'the killed session ends the others, too');
+is($writes, $done, 'nothing is left of unfinished batches');
+is(query(qq{$wrong AND scans.content IS NOT NULL}), 0, 'finished ones are correct');
+
+@sessions = map { start($convert) } 1 .. 3;
+finish(@sessions);
+is($_->{err}, '', 'no complaint') for @sessions;
+my $sum = 0;
+$sum += (split /\|/, $_->{out})[0] for @sessions;
+is($sum, PAGES - $done, 'the rest is divided among three new sessions');
+is(query($wrong), 0, 'every page is correct');
+is(query('SELECT count(*), count(DISTINCT id) FROM written'), PAGES . '|' . PAGES, 'and was written once');
+
+# ---- every minute, which is as long as the rest of this test takes ----
+
+query(q{
+	CREATE TABLE nightly AS SELECT id, image, NULL::text AS content FROM scans WHERE id <= 20;
+	ALTER TABLE nightly ADD PRIMARY KEY (id);
+	CREATE EXTENSION pg_cron;
+	SELECT cron.schedule('nightly', '* * * * *', $$CALL ocr_convert('nightly', 'image', 'content', mode => 'tiny')$$);
+});
+
+# ---- cancelled and resumed, with bad images ----
+
+query(q{
+	UPDATE scans SET content = NULL;
+	TRUNCATE written;
+	CREATE TABLE good AS SELECT id, image FROM scans WHERE id % 20 = 7;
+	UPDATE scans SET image = CASE WHEN id % 40 = 7 THEN substr(image, 1, 70) ELSE 'no image' END WHERE id % 20 = 7;
+});
+my $job = start($convert);
+wait_for('SELECT pages BETWEEN 30 AND 150 FROM ocr_progress');
+query('SELECT pg_cancel_backend(pid) FROM ocr_progress');
+finish($job);
+like($job->{err}, qr/canceling statement due to user request/, 'cancelled');
+my ($kept, $failed) = $job->{err} =~ /CONTEXT:  ocr_convert: (\d+) pages stored and committed, (\d+) failed/;
+is(query('SELECT (SELECT count(content) FROM scans), (SELECT count(*) FROM ocr_failures)'),
+	"$kept|$failed", 'the message says what is kept');
+cmp_ok($kept, '<', PAGES - 10, 'which is not all');
+is(query('SELECT count(*) FROM ocr_progress'), 0, 'ocr_progress has no line any more');
+
+($done, $failed) = (PAGES - 10 - $kept, 10 - $failed);
+is(query($convert), "$done|$failed", 'the next call does the rest');
+is(query("$wrong AND id % 20 <> 7"), 0, 'every good page is correct');
+is(query('SELECT count(*), count(DISTINCT id) FROM written'), '190|190', 'and was written once');
+is(query(q{SELECT count(*), bool_and(sqlstate = CASE WHEN key::int % 40 = 7 THEN 'OC004' ELSE 'OC002' END),
+		bool_and(source = 'scans'::regclass AND page = 1 AND attempts = 1 AND error <> '' AND role = 'postgres')
+	FROM ocr_failures WHERE key::int % 20 = 7}), '10|t|t', 'every bad row is recorded');
+is(query($convert), '0|0', 'and not tried again');
+
+query('UPDATE scans SET image = good.image FROM good WHERE scans.id = good.id AND scans.id < 100');
+is(query($convert =~ s/\)$/, retry => true)/r), '5|5', 'unless asked to');
+is(query('SELECT count(*), min(attempts), min(key::int) > 100 FROM ocr_failures'), '5|2|t', 'what succeeds is forgotten');
+query(q{DELETE FROM ocr_failures WHERE key = '107'});
+is(query($convert), '0|1', 'so is what the user deletes');
+query('UPDATE scans SET image = good.image FROM good WHERE scans.id = good.id; TRUNCATE ocr_failures');
+
+# ---- rows that others hold or move ----
+
+query(q{UPDATE scans SET content = truth.content FROM truth WHERE scans.id = truth.id AND scans.content IS NULL;
+	UPDATE scans SET content = NULL WHERE id <= 60});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; SELECT FROM scans WHERE id = 5 FOR UPDATE');
+$job = start($convert);
+wait_for('SELECT count(content) > 140 FROM scans');
+query('UPDATE scans SET image = image WHERE id = 60');
+finish($job);
+is($job->{out}, "59|0\n", 'a row that somebody holds is left alone, one that moves is not missed');
+$holder->query_safe('COMMIT');
+$holder->quit;
+is(query($convert), '1|0', 'until it is free');
+is(query($wrong), 0, 'all are correct');
+
+# ---- a table for the texts; a row that cannot be written ----
+
+query(q{
+	CREATE TABLE texts (id bigint REFERENCES scans, page integer, body varchar CHECK (id <> 33), PRIMARY KEY (id, page));
+	SET default_transaction_isolation = 'serializable';
+	CALL ocr_convert('scans', 'image', 'body', target_table => 'texts', mode => 'tiny', filter => 'id BETWEEN 20 AND 80 -- few');
+});
+is(query('SELECT count(*), count(DISTINCT id), bool_and(page = 1 AND body = content) FROM texts JOIN truth USING (id)'),
+	'60|60|t', 'a row for each page in a table of their own');
+is(query('SELECT source, key, sqlstate FROM ocr_failures'), 'scans|33|23514', 'without the one that it does not take');
+is(query(q{CALL ocr_convert('scans', 'image', 'body', target_table => 'texts', mode => 'tiny', filter => 'id < 81')}),
+	'19|0', 'and later the others');
+query('TRUNCATE ocr_failures');
+
+# ---- a trigger that undoes the work ----
+
+query(q{
+	CREATE TABLE undone AS SELECT id, image, NULL::text AS content FROM scans WHERE id <= 10;
+	ALTER TABLE undone ADD PRIMARY KEY (id);
+	CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NEW.id = 3 THEN RETURN NULL; END IF;
+		IF NEW.id = 4 THEN NEW.content := NULL; END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER undo BEFORE UPDATE ON undone FOR EACH ROW EXECUTE FUNCTION undo();
+});
+is(query(q{CALL ocr_convert('undone', 'image', 'content', mode => 'tiny')}), '10|1', 'a job ends although its work is undone');
+is(query('SELECT count(content) FROM undone'), '8', 'the other rows have their texts');
+is(query('SELECT key, sqlstate FROM ocr_failures'), '3|09000', 'what a trigger prevents is a failure');
+query('TRUNCATE ocr_failures');
+
+# ---- odd names, a key of two columns, partitions, a hostile search_path ----
+
+query(q{
+	CREATE SCHEMA "Odd "" schema";
+	CREATE TABLE "Odd "" schema"."select" ("from" text, "Order" integer, "image '"" bytes" bytea, "Text " text,
+		PRIMARY KEY ("from", "Order")) PARTITION BY LIST ("Order");
+	CREATE TABLE "Odd "" schema".one PARTITION OF "Odd "" schema"."select" FOR VALUES IN (1);
+	CREATE TABLE "Odd "" schema".rest PARTITION OF "Odd "" schema"."select" DEFAULT;
+	INSERT INTO "Odd "" schema"."select" SELECT 'it''s "' || id, id % 3, image FROM scans WHERE id <= 30;
+	INSERT INTO "Odd "" schema"."select" VALUES ('bad, "row"', 1, 'no image'), ('no image', 2, NULL);
+	CREATE TABLE "Odd "" schema"."table" ("from" text, "Order" smallint, page integer, "Text " text,
+		UNIQUE (page, "from", "Order"));
+
+	CREATE SCHEMA evil;
+	CREATE TABLE evil.ocr_failures (role name);
+	CREATE DOMAIN evil.text AS pg_catalog.text CHECK (false);
+});
+for my $type (map { "pg_catalog.$_" } qw(text name oid regclass tid int4 int2 timestamptz bytea bool))
+{
+	query("CREATE FUNCTION evil.no($type, $type) RETURNS boolean LANGUAGE plpgsql AS \$\$ BEGIN RAISE 'evil'; END \$\$");
+	query("CREATE OPERATOR evil.$_ (LEFTARG = $type, RIGHTARG = $type, FUNCTION = evil.no)") for qw(= >= + <>);
+}
+my $hostile = 'SET search_path = evil, pg_catalog;';
+my $odd = q{public.ocr_convert('"Odd "" schema"."select"', 'image ''" bytes', 'Text ', mode => 'tiny'};
+is(query(qq{$hostile CALL $odd, filter => '"select"."Order" OPERATOR(pg_catalog.=) 1')}), '10|1', 'odd names; a filter');
+is(query(qq{$hostile CALL $odd)}), '20|0', 'the other partition');
+is(query(qq{$hostile CALL $odd, retry => true)}), '0|1', 'a retry');
+is(query(qq{$hostile CALL $odd, target_table => '"Odd "" schema"."table"')}), '30|0', 'a table for the texts');
+is(query(q{SELECT count(*), bool_and(a."Text " = b."Text " AND content = a."Text ")
+	FROM "Odd "" schema"."select" AS a JOIN "Odd "" schema"."table" AS b USING ("from", "Order")
+		JOIN truth ON id = regexp_replace("from", '\D', '', 'g')::int}), '30|t', 'all are correct');
+is(query('SELECT source, key, attempts FROM ocr_failures'), q{"Odd "" schema"."select"|("bad, ""row""",1)|2},
+	'the failure names its row');
+
+# ---- what pg_cron did ----
+
+wait_for('SELECT count(content) = 20 FROM nightly');
+wait_for(q{SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded'});
+is(query(q{SELECT DISTINCT status FROM cron.job_run_details}), 'succeeded', 'pg_cron runs the job');
+is(query(q{SELECT count(*) FROM nightly JOIN truth USING (id) WHERE nightly.content = truth.content}), '20', 'which is correct');
+query('DROP EXTENSION pg_cron');
+
+# ---- a dump holds the failures ----
+
+my $dump = $node->basedir . '/dump';
+$node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump, '-T', 'pages' ], 'pg_dump');
+query('CREATE DATABASE restored');
+$node->command_ok([ 'psql', '-Xqb', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'and restore');
+is($node->safe_psql('restored', 'SELECT source, attempts FROM ocr_failures'), q{"Odd "" schema"."select"|2}, 'with the failures');
+
+# ---- notices ----
+
+query('UPDATE scans SET content = NULL WHERE id <= 40');
+$job = start($convert =~ s/\)$/, notice_interval => '10 ms')/r);
+finish($job);
+like($job->{err}, qr{^NOTICE:  \d+ of 40 rows, \d+ pages, 0 failed, \d+\.\d pages/min, \d+:\d\d:\d\d left$}m, 'progress in notices');
+
+$node->stop;
+done_testing();
