@@ -14,7 +14,7 @@ my $folder = abs_path(PostgreSQL::Test::Utils::tempdir());
 my $quick = quick_folder("$folder/quick");
 my ($on_node) = documented_sql('doc/scale-out.md', 'On each node');
 my ($on_front) = documented_sql('doc/scale-out.md', 'On the front');
-my ($update, $selects) = documented_sql('doc/scale-out.md', 'Reading');
+my ($update, $selects, $convert) = documented_sql('doc/scale-out.md', 'Reading');
 
 my %server;
 for my $name (qw(front north south))
@@ -90,6 +90,18 @@ is($read, '0 3 1', 'and read by the nodes');
 ($read, $out) = count('SELECT id, content FROM scans ORDER BY id');
 is($read, '0 0 0', 'stored texts are read no more');
 is($out, $texts, 'and are the same');
+
+# ---- a job on each node ----
+
+$server{front}->safe_psql('archive', 'UPDATE scans SET content = NULL');
+for my $name (qw(north south))
+{
+	my $node = $server{$name};
+	my $before = pages_read($node, 'archive');
+	$node->safe_psql('archive', $convert);
+	is(pages_read($node, 'archive') - $before, $name eq 'north' ? 3 : 1, "ocr_convert() on $name reads what is there");
+}
+is($server{front}->safe_psql('archive', 'SELECT id, content FROM scans ORDER BY id'), $texts, 'and the front sees the same texts');
 
 # ---- what travels, as the documentation has it ----
 
