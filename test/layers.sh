@@ -54,7 +54,7 @@ for object in $(find build/extension -name '*.o' ! -path '*/pg/*'); do
 done
 
 # What the library shows is what its SQL scripts use.
-functions=$(sed -n 's/^CREATE FUNCTION \([a-z_0-9]*\).*/\1/p' sql/deepseek_ocr--*.sql | sort -u)
+functions=$(sed -nE 's/^CREATE (FUNCTION|PROCEDURE) ([a-z_0-9]+).*/\2/p' sql/deepseek_ocr--*.sql | sort -u)
 wanted=$( (echo Pg_magic_func; echo _PG_init; for f in $functions; do echo "$f"; echo "pg_finfo_$f"; done) | sort)
 shown=$(nm -D --defined-only deepseek_ocr.so | awk '{print $NF}' | sed 's/@@*.*//' | sort)
 [ "$wanted" = "$shown" ] || fail "deepseek_ocr.so shows other symbols than its functions:
