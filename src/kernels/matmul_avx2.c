@@ -43,6 +43,11 @@ INLINE Operand load_w_part(const void *w, WeightType type, int count) {
     return widen(_mm_loadu_si128((const __m128i *)bits), type);
 }
 
+INLINE Operand widen_q8(const int8_t *q, float scale) {
+    __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)q));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(wide), _mm256_set1_ps(scale));
+}
+
 INLINE Operand load_packed(const Element *from) {
     return _mm256_load_ps(from);
 }

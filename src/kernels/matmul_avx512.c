@@ -39,6 +39,11 @@ INLINE Operand load_w_part(const void *w, WeightType type, int count) {
                               : widen(_mm256_maskz_loadu_epi16(mask, w), type);
 }
 
+INLINE Operand widen_q8(const int8_t *q, float scale) {
+    __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)q));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(wide), _mm512_set1_ps(scale));
+}
+
 INLINE Operand load_packed(const Element *from) {
     return _mm512_load_ps(from);
 }

@@ -39,6 +39,15 @@ INLINE Operand load_w_part(const void *w, WeightType type, int count) {
     return _mm512_maskz_loadu_epi16((1u << count) - 1, w);
 }
 
+INLINE __m512 widen_q8_half(const int8_t *q, float scale) {
+    __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)q));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(wide), _mm512_set1_ps(scale));
+}
+
+INLINE Operand widen_q8(const int8_t *q, float scale) {
+    return (__m512i)_mm512_cvtne2ps_pbh(widen_q8_half(q + 16, scale), widen_q8_half(q, scale));
+}
+
 INLINE Operand load_packed(const Element *from) {
     return _mm512_load_si512(from);
 }
@@ -71,8 +80,9 @@ INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
 #include "kernels/words_simd.h"
 #include "kernels/field_simd.h"
 
-#define WORD_DEPTH 512 /* elements of a row of x or w in work at once, at most */
-#define WEIGHT_ROWS 64 /* that meet all rows of x before the next ones are taken */
+#define WORD_DEPTH 512               /* elements of a row of x or w in work at once, at most */
+#define WEIGHT_ROWS 64               /* that meet all rows of x before the next ones are taken */
+#define COPIED_ROWS (ROWS * COLUMNS) /* the same, where they must be copied */
 #define WORD_TILES (TILE_ROWS / SPAN)
 
 typedef struct WordScratch {
@@ -106,6 +116,23 @@ INLINE void multiply_weights(const Tile *tile, WordProduct product, int n, WordS
     }
 }
 
+/* Columns k.. of rows n..n+rows-1 of weights; those that come next are fetched meanwhile. */
+INLINE void copy_weights(const Tile *tile, int n, int rows, int k, int count,
+                         WordScratch *scratch) {
+    size_t bytes = weight_bytes(tile->w->type, count);
+    bool last = n + rows >= tile->columns;
+    for (int i = 0; i < rows; i++) {
+        int row = last ? i : n + rows + i;
+        const char *next =
+            tile_w(tile, row) + weight_bytes(tile->w->type, last ? k + WORD_DEPTH : k);
+        if (is_quantized(tile->w->type))
+            __builtin_prefetch(tile_scales(tile, row));
+        for (size_t at = 0; at < bytes; at += CACHE_LINE)
+            __builtin_prefetch(next + at);
+        pack_w(tile, n + i, k, count, scratch->w[i]);
+    }
+}
+
 /*
  * Weights are taken as they lie, in groups of COLUMNS rows; they are copied where
  * a group is not whole, and where they are not bf16 or a row is no whole words.
@@ -114,12 +141,13 @@ TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
     WordScratch *scratch = memory;
     const Matrix *w = tile->w;
     bool lying = w->type == WEIGHT_BF16 && w->columns % PAIR == 0;
+    int group = lying ? WEIGHT_ROWS : COPIED_ROWS;
     size_t stride = (size_t)(w->columns / PAIR);
     for (int k = 0; k < w->columns; k += WORD_DEPTH) {
         int count = min_int(WORD_DEPTH, w->columns - k);
         pack_x_lanes(tile, k, count, scratch);
-        for (int n = 0; n < tile->columns; n += WEIGHT_ROWS) {
-            int columns = min_int(WEIGHT_ROWS, tile->columns - n);
+        for (int n = 0; n < tile->columns; n += group) {
+            int columns = min_int(group, tile->columns - n);
             int as_they_lie = lying ? columns / COLUMNS * COLUMNS : 0;
             WordProduct product = {.span = SPAN, .words = ceil_div(count, PAIR), .add = k > 0};
             if (as_they_lie > 0) {
@@ -130,9 +158,9 @@ TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
                 multiply_weights(tile, product, n, scratch);
             }
             if (as_they_lie < columns) {
-                for (int i = as_they_lie; i < ceil_div(columns, COLUMNS) * COLUMNS; i++)
-                    pack_w(tile, n + i, k, count, scratch->w[i]);
-                product.a = scratch->w[as_they_lie];
+                int rows = ceil_div(columns - as_they_lie, COLUMNS) * COLUMNS;
+                copy_weights(tile, n + as_they_lie, rows, k, count, scratch);
+                product.a = scratch->w[0];
                 product.a_stride = WORD_DEPTH / PAIR;
                 product.rows = columns - as_they_lie;
                 product.a_next = NULL;

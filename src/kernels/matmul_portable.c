@@ -74,6 +74,13 @@ INLINE Operand load_w_part(const void *w, WeightType type, int count) {
     return widen(bits, type);
 }
 
+INLINE Operand widen_q8(const int8_t *q, float scale) {
+    Operand values;
+    for (int i = 0; i < STEP; i++)
+        values[i] = (float)q[i];
+    return values * scale;
+}
+
 INLINE Operand load_packed(const Element *from) {
     return *(const Operand *)from;
 }

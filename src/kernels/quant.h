@@ -47,12 +47,14 @@ void quantize_q4(const float *x, int columns, uint8_t *q, uint16_t *scales);
  */
 static inline __attribute__((always_inline)) void
 dequantize_q8(const int8_t *q, const uint16_t *scales, int first, int count, float *out) {
-    for (int k = 0; k < count; k += Q8_BLOCK) {
+    int k = 0;
+    for (; k + Q8_BLOCK <= count; k += Q8_BLOCK) { /* whole ones are vectorised */
         float scale = bf16_to_f32(scales[(first + k) / Q8_BLOCK]);
-        int length = count - k < Q8_BLOCK ? count - k : Q8_BLOCK;
-        for (int i = 0; i < length; i++)
+        for (int i = 0; i < Q8_BLOCK; i++)
             out[k + i] = scale * (float)q[first + k + i];
     }
+    for (; k < count; k++)
+        out[k] = bf16_to_f32(scales[(first + k) / Q8_BLOCK]) * (float)q[first + k];
 }
 
 static inline __attribute__((always_inline)) void
@@ -60,12 +62,14 @@ dequantize_q4(const uint8_t *q, const uint16_t *scales, int first, int count, fl
     for (int k = 0; k < count; k += Q4_BLOCK) {
         float scale = bf16_to_f32(scales[(first + k) / Q4_BLOCK]), values[Q4_BLOCK];
         const uint8_t *block = q + (size_t)(first + k) / 2;
-        for (int i = 0; i < Q4_BLOCK / 2; i++) {
+        for (int i = 0; i < Q4_BLOCK / 2; i++)
             values[i] = scale * (float)((block[i] & 15) - 8);
+        for (int i = 0; i < Q4_BLOCK / 2; i++)
             values[i + Q4_BLOCK / 2] = scale * (float)((block[i] >> 4) - 8);
-        }
-        memcpy(out + k, values,
-               sizeof *out * (size_t)(count - k < Q4_BLOCK ? count - k : Q4_BLOCK));
+        if (count - k >= Q4_BLOCK)
+            memcpy(out + k, values, sizeof values);
+        else
+            memcpy(out + k, values, sizeof *out * (size_t)(count - k));
     }
 }
 
