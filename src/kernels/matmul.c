@@ -46,7 +46,7 @@
 
 #define FEW_ROWS 18
 #define FEW_CHUNKS 16 /* per thread, wanted so that threads end together */
-#define MANY_CHUNKS 8 /* the same for many rows, which are copied for every chunk */
+#define MANY_CHUNKS 4 /* the same for many rows, which have to be copied */
 #define LEAST_COLUMNS 48
 #define LEAST_PRODUCTS 24000 /* of a chunk: to hand it out takes as long as some thousand */
 #define MOST_JOBS 128        /* of one loop */
@@ -60,6 +60,8 @@ typedef struct Scratch {
     alignas(64) float c[TILE_ROWS * TILE_COLUMNS];
     alignas(64) float up[TILE_ROWS * TILE_COLUMNS];
     alignas(64) unsigned char kernel[KERNEL_SCRATCH_BYTES];
+    const struct Plan *plan; /* of the tile that was multiplied last */
+    int row;                 /* and its first row */
 } Scratch;
 
 /* The activations of a loop's jobs, quantized. */
@@ -269,8 +271,8 @@ static const Plan *find_plan(const Loop *loop, int chunk) {
 }
 
 /*
- * Tiles that share rows of x follow each other: what they share is f32 and copied
- * for each of them, and the caches hold it better than the weights.
+ * Tiles that share rows of x follow each other: a thread that is given several may
+ * find the rows copied, and the caches hold them better than the weights.
  */
 static void multiply_chunk(void *context, int chunk, int thread) {
     const Loop *loop = context;
@@ -286,9 +288,13 @@ static void multiply_chunk(void *context, int chunk, int thread) {
     tile.column = index % across * loop->columns;
     tile.columns = min_int(loop->columns, job->w.rows - tile.column);
 
+    tile.copied = scratch->plan == plan && scratch->row == tile.row;
+    scratch->plan = plan;
+    scratch->row = tile.row;
     plan->multiply(&tile, scratch->c, scratch->kernel);
     if (job->activation == ACTIVATION_SWIGLU) {
         tile.w = &job->up;
+        tile.copied = true;
         plan->multiply(&tile, scratch->up, scratch->kernel);
     }
     matmul_finish(&tile, scratch->c, scratch->up);
@@ -300,6 +306,8 @@ void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *poo
     Loop loop = {.scratch = (Scratch *)(space + 1)};
     while (count > 0) {
         int taken = plan_jobs(&loop, jobs, count, &kernels, space);
+        for (int t = 0; t < pool_threads(pool); t++)
+            loop.scratch[t].plan = NULL;
         pool_run(pool, cut(&loop, pool_threads(pool)), multiply_chunk, &loop);
         jobs += taken;
         count -= taken;

@@ -167,7 +167,8 @@ TARGET void multiply_many_amx(const Tile *tile, float *c, void *memory) {
     TILE_CONFIGURE(all_whole);
     for (int k = 0; k < tile->w->columns; k += DEPTH) {
         int count = min_int(DEPTH, tile->w->columns - k);
-        for (int row = 0; row < tile->rows; row += SIDE)
+        bool copied = tile->copied && tile->w->columns <= DEPTH;
+        for (int row = 0; !copied && row < tile->rows; row += SIDE)
             for (int s = 0; s * STEP < count; s++)
                 pack_pairs(tile, row, k + s * STEP, count - s * STEP, scratch->x[row / SIDE][s]);
         multiply_block(tile, scratch, k);

@@ -80,7 +80,7 @@ INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
 #include "kernels/words_simd.h"
 #include "kernels/field_simd.h"
 
-#define WORD_DEPTH 512               /* elements of a row of x or w in work at once, at most */
+#define WORD_DEPTH 768               /* elements of a row of x or w in work at once, at most */
 #define WEIGHT_ROWS 64               /* that meet all rows of x before the next ones are taken */
 #define COPIED_ROWS (ROWS * COLUMNS) /* the same, where they must be copied */
 #define WORD_TILES (TILE_ROWS / SPAN)
@@ -145,7 +145,8 @@ TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
     size_t stride = (size_t)(w->columns / PAIR);
     for (int k = 0; k < w->columns; k += WORD_DEPTH) {
         int count = min_int(WORD_DEPTH, w->columns - k);
-        pack_x_lanes(tile, k, count, scratch);
+        if (!tile->copied || w->columns > WORD_DEPTH)
+            pack_x_lanes(tile, k, count, scratch);
         for (int n = 0; n < tile->columns; n += group) {
             int columns = min_int(group, tile->columns - n);
             int as_they_lie = lying ? columns / COLUMNS * COLUMNS : 0;

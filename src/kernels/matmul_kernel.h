@@ -31,6 +31,7 @@ typedef struct Tile {
     const struct QuantRows *quantized; /* the job's x, for the kernels of quant_rows.h */
     int row, rows;                     /* 1..TILE_ROWS rows from row on */
     int column, columns;               /* 1..TILE_COLUMNS columns from column on */
+    bool copied; /* the kernel's scratch is as it was left by a tile of the same rows */
 } Tile;
 
 /*

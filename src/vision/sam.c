@@ -80,9 +80,10 @@ typedef struct PatchTask {
     const uint8_t *pixels; /* [16 side][16 side][3] */
     float *columns;        /* [side * side][3][16][16] */
     int side;
+    float value[256]; /* of each byte */
 } PatchTask;
 
-/* One row of patches; (u8 / 255 - 0.5) / 0.5 as in spec 2.5. */
+/* One row of patches. */
 static void patch_task(void *context, int chunk, int thread) {
     const PatchTask *task = context;
     size_t line = (size_t)task->side * PATCH * 3;
@@ -95,14 +96,16 @@ static void patch_task(void *context, int chunk, int thread) {
                 const uint8_t *in = task->pixels + ((size_t)chunk * PATCH + (size_t)y) * line +
                                     (size_t)px * PATCH * 3 + c;
                 for (int x = 0; x < PATCH; x++)
-                    *out++ = ((float)in[3 * x] / 255.0f - 0.5f) / 0.5f;
+                    *out++ = task->value[in[3 * x]];
             }
     }
 }
 
 static void embed(Sam *sam, const uint8_t *pixels, const Compute *compute) {
     int positions = sam->side * sam->side, width = sam->config->width;
-    PatchTask task = {pixels, sam->wide, sam->side};
+    PatchTask task = {.pixels = pixels, .columns = sam->wide, .side = sam->side};
+    for (int i = 0; i < 256; i++)
+        task.value[i] = ((float)i / 255.0f - 0.5f) / 0.5f; /* spec 2.5 */
     pool_run(compute->pool, sam->side, patch_task, &task);
     compute_matmul(compute, (Matmul){.x = sam->wide,
                                      .rows = positions,
