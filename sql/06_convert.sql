@@ -46,7 +46,21 @@ CALL ocr_convert('jobs', 'image', 'made', target_table => 'job_texts');
 BEGIN;
 CALL ocr_convert('jobs', 'image', 'content');
 ROLLBACK;
-DO 'BEGIN CALL ocr_convert(''jobs'', ''image'', ''content'', filter => ''false''); END';
+CREATE FUNCTION convert_jobs(OUT pages bigint, OUT failed bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    CALL ocr_convert('jobs', 'image', 'content', pages => pages, failed => failed);
+END $$;
+SELECT convert_jobs();
+-- But where PL/pgSQL could.
+DO $$
+DECLARE
+    pages bigint;
+    failed bigint;
+BEGIN
+    CALL ocr_convert('jobs', 'image', 'content', filter => 'id <> 1', retry => true, pages => pages, failed => failed);
+    RAISE NOTICE 'pages: %, failed: %', pages, failed;
+END $$;
 
+DROP FUNCTION convert_jobs;
 DROP TABLE jobs, job_texts, bare_jobs CASCADE;
 TRUNCATE ocr_failures;

@@ -147,6 +147,7 @@ static void read_pages(Batch *batch) {
 
     batch_stream(&stream);
     batch->job->progress.rows_done = batch->list->next;
+    progress_tell(&batch->job->progress);
 }
 
 /* ---- from pages to rows ---- */

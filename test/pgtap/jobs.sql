@@ -31,6 +31,22 @@ SELECT is(content, ocr(image, 'tiny'), 'the text is that of ocr()') FROM scans W
 SELECT results_eq('SELECT role, source, key, page, sqlstate, attempts FROM ocr_failures',
                   $$VALUES ('clerk'::name, 'scans'::regclass, '2', 1, 'OC002', 1)$$, 'the failure is recorded');
 
+-- Its progress, seen by itself.
+CREATE TABLE seen (source regclass, usename name, pages bigint);
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.seen SELECT source, usename, pages FROM ocr.ocr_progress;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER look AFTER UPDATE ON scans FOR EACH ROW EXECUTE FUNCTION look();
+UPDATE scans SET content = NULL;
+TRUNCATE seen;
+CALL ocr_convert('scans', 'image', 'content', mode => 'tiny') \gset
+DROP TRIGGER look ON scans;
+SELECT results_eq('SELECT source, usename, pages FROM seen', $$VALUES ('scans'::regclass, 'clerk'::name, 1::bigint)$$,
+                  'a job''s own session sees how far it is, without preloading too');
+SELECT is_empty('SELECT * FROM ocr_progress', 'as long as it runs');
+
 -- Another one sees nothing of it, and cannot pretend.
 SET ROLE other_clerk;
 SELECT is_empty('SELECT * FROM ocr_failures', 'failures are shown to nobody else');
