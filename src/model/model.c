@@ -43,6 +43,18 @@ static OcrCode read_sources(const char *folder, Sources *sources, OcrError *err)
 
 /* Everything that lives in the model's block; over a measuring arena only the shapes are checked.
  */
+/*
+ * Scales of quantized weights are none, and neither are indices of positions. What fills up
+ * the last block of a row of 4 bits is counted, where there is such.
+ */
+static int64_t parameters_of(const Tensor *tensor) {
+    size_t length = strlen(tensor->name), suffix = strlen("_scale");
+    if (tensor->type == TENSOR_I64 ||
+        (length > suffix && strcmp(tensor->name + length - suffix, "_scale") == 0))
+        return 0;
+    return tensor->type == TENSOR_U8 ? 2 * tensor->count : tensor->count;
+}
+
 static OcrCode layout(const Sources *sources, Arena *arena, OcrModel **out, OcrError *err) {
     OcrModel unkept;
     OcrModel *place = ARENA_TAKE(arena, OcrModel, 1), *model = place ? place : &unkept;
@@ -58,8 +70,7 @@ static OcrCode layout(const Sources *sources, Arena *arena, OcrModel **out, OcrE
         memcpy(model->maps, tensors->maps, (size_t)tensors->map_count * sizeof *model->maps);
     model->tokenizer = tokenizer_build(sources->tokenizer, arena);
     for (int i = 0; i < tensors->count; i++)
-        if (tensors->tensors[i].type != TENSOR_I64)
-            model->parameters += tensors->tensors[i].count;
+        model->parameters += parameters_of(&tensors->tensors[i]);
     model->table_bytes = arena->used;
     *out = place;
     return OCR_OK;

@@ -174,6 +174,8 @@ static OcrCode write_header(OcrQuantizer *quantizer, const json_t *header, OcrEr
     for (int i = 0; i < 8; i++)
         size[i] = (uint8_t)((uint64_t)padded >> (8 * i));
     quantizer->data = (int64_t)(8 + padded);
+    quantizer->total += quantizer->data;
+    quantizer->written = quantizer->data;
     OcrCode code = write_at(quantizer, size, 8, 0, err);
     if (!code)
         code = write_at(quantizer, text, (int64_t)length, 8, err);

@@ -9,7 +9,7 @@ use Cwd qw(abs_path);
 use List::Util qw(max);
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 my $folder = abs_path(PostgreSQL::Test::Utils::tempdir());
 my $node = start_cluster('plans', <<CONF);
@@ -110,7 +110,7 @@ my $share = max(1, int($cores / 2));
 $session->query_until(qr/reading/, "SET max_parallel_workers_per_gather = 1;\n\\echo reading\n"
 	  . "SELECT count(ocr(image, 'small')) FROM scans, generate_series(1, 3);\n\\echo over\n");
 my ($both, $shared);
-for (1 .. 200)
+for (my $end = time + 60; time < $end;)
 {
 	my @workers = split /\n/, $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE leader_pid = $pid");
 	$both = 1 if @workers == 1;

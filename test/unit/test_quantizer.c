@@ -60,9 +60,26 @@ static void quantize(const char *source, OcrQuantType type) {
     ocr_quantizer_progress(quantizer, &written, &total);
     assert_int_equal(written, total);
     ocr_quantizer_close(quantizer);
-    assert_true(exists("/model.safetensors"));
+    struct stat file;
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/model.safetensors", target);
+    assert_int_equal(stat(path, &file), 0);
+    assert_int_equal(file.st_size, total);
     assert_true(exists("/tokenizer.json"));
     assert_false(exists(".partial"));
+}
+
+static OcrModelInfo info_of(const char *model_folder) {
+    OcrError err;
+    OcrModel *model;
+    OcrModelInfo info;
+    void *tables = NULL;
+    assert_ok(ocr_model_open(model_folder, (OcrAllocator){keep_block, &tables}, &model, &err),
+              &err);
+    ocr_model_info(model, &info);
+    ocr_model_close(model);
+    free(tables);
+    return info;
 }
 
 /* ---- how close it is ---- */
@@ -267,15 +284,13 @@ static void remains_are_taken_over(void **state) {
         fputc('x', file);
     fclose(file);
     quantize(NANO, OCR_QUANT_Q8);
-    OcrError err;
-    OcrModel *model;
-    OcrModelInfo info;
-    void *tables = NULL;
-    assert_ok(ocr_model_open(target, (OcrAllocator){keep_block, &tables}, &model, &err), &err);
-    ocr_model_info(model, &info);
-    assert_string_equal(info.weight_type, "q8");
-    ocr_model_close(model);
-    free(tables);
+    assert_string_equal(info_of(target).weight_type, "q8");
+}
+
+static void q8_has_the_parameters_of_its_source(void **state) {
+    (void)state;
+    quantize(NANO, OCR_QUANT_Q8);
+    assert_int_equal(info_of(target).parameters, info_of(NANO).parameters);
 }
 
 static void a_copy_is_not_quantized_again(void **state) {
@@ -311,6 +326,7 @@ int main(void) {
         TEST(nothing_is_left_of_a_failure),
         TEST(a_target_is_never_overwritten),
         TEST(remains_are_taken_over),
+        TEST(q8_has_the_parameters_of_its_source),
         TEST(a_copy_is_not_quantized_again),
     };
     return cmocka_run_group_tests(tests, start_pool, stop_pool);
