@@ -63,6 +63,6 @@ UPDATE archive SET image = NULL WHERE name = 'scan';
 SELECT name, content FROM archive ORDER BY name;
 
 -- The model itself.
-SELECT name, parameters, bytes > 50000000 AS bytes, weight_type, context, load_ms > 0 AS load_ms FROM ocr_load();
+SELECT name, parameters, bytes > 30000000 AS bytes, weight_type, context, load_ms > 0 AS load_ms FROM ocr_load();
 SELECT name, current, path LIKE '%/extension/deepseek_ocr/models/default' AS path, parameters, error
 FROM ocr_models() WHERE name = 'default';

@@ -49,7 +49,7 @@ SELECT attempt(decode(:'page', 'base64'), 'gundam') AS "4200 x 1, tiled";
 -- Prompts and modes.
 SELECT attempt(image, 'huge') AS "unknown mode" FROM pages WHERE name = 'strip';
 SELECT attempt(image, 'tiny', '<image> and <image>') AS "two images" FROM pages WHERE name = 'strip';
-SELECT attempt(image, 'tiny', repeat('long ', 5000)) AS "a prompt beyond the context" FROM pages WHERE name = 'strip';
+SELECT attempt(image, 'tiny', repeat('long ', 20000)) AS "a prompt beyond the context" FROM pages WHERE name = 'strip';
 SELECT vision_token_count(image, 'tiny') FROM pages WHERE name = 'strip';
 
 -- ocr_try() has the same messages as values.

@@ -70,6 +70,7 @@ step unit make -s --no-print-directory -C test unit
 step fuzz-seeds make -s --no-print-directory -C test fuzz-seeds
 step regress regress
 step pgtap pgtap
+step pages sh test/pages.sh
 step server server
 
 seconds=$(($(date +%s) - begin))

@@ -8,7 +8,7 @@ import checkpoint
 from model import Config
 from tokenizer import Tokenizer
 
-AUTO = [[None, "gundam"]]                    # reads best (LOG.md); up to 640 pixels a side it is base
+AUTO = [[1000, "base"], [None, "gundam"]]    # what reads best (LOG.md), by the longer side
 NGRAM = 96                                   # repeated lines of a page must stay possible
 
 
