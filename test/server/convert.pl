@@ -93,7 +93,7 @@ is(query('SELECT count(*), count(DISTINCT id) FROM written'), PAGES . '|' . PAGE
 # The README's recipe for a table of this name, in a quick mode and at this time.
 query('CREATE TABLE nightly AS SELECT id, image FROM scans WHERE id <= 20; ALTER TABLE nightly ADD PRIMARY KEY (id)');
 my ($once, $failures, $by_page, $every_night) = map { s/\bscans\b/nightly/gr =~ s/('content')/$1, mode => 'tiny'/gr }
-  documented_sql('README.md', '8. Nightly conversion');
+  documented_sql('README.md', '9. Nightly conversion');
 is(query($once), '20|0', 'the recipe: a first time');
 is(query($failures), '0|0', 'what failed, again');
 is(query($by_page), '20|0', 'by pages');
