@@ -52,17 +52,16 @@ static void attend_task(void *context, int chunk, int thread) {
                      compute_scratch(task->compute, thread));
 }
 
-size_t attention_scratch_floats(int height, int width, int dim, int window) {
-    return field_scratch_bytes(window ? window : height, window ? window : width, dim) /
-           sizeof(float);
+size_t attention_scratch_floats(int field_h, int field_w, int dim) {
+    return field_scratch_bytes(field_h, field_w, dim) / sizeof(float);
 }
 
 void attention_run(const Attention *attention, const Compute *compute) {
-    int side = attention->window, wanted = pool_threads(compute->pool) * CHUNKS_PER_THREAD;
+    int wanted = pool_threads(compute->pool) * CHUNKS_PER_THREAD;
     Task task = {.attention = attention,
                  .compute = compute,
-                 .side_h = side ? side : attention->height,
-                 .side_w = side ? side : attention->width,
+                 .side_h = attention->window_h ? attention->window_h : attention->height,
+                 .side_w = attention->window_w ? attention->window_w : attention->width,
                  .queries = FIELD_QUERIES};
     task.across = ceil_div(attention->width, task.side_w);
     int heads = ceil_div(attention->height, task.side_h) * task.across * attention->heads;

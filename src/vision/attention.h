@@ -17,16 +17,16 @@
 typedef struct Attention {
     const float *qkv;
     float *out;
-    int height, width; /* of the grid; a sequence is a grid of height 1 */
+    int height, width; /* of the grid; sequences are its rows */
     int heads, dim;
-    int window;         /* side of the windows; 0: everything attends to everything */
-    const float *pad;   /* [3 * heads * dim] q, k, v of the padding around windows: the bias */
-    const float *rel_h; /* [2 * h - 1][dim] by row distance, largest first; NULL: none */
-    const float *rel_w; /* [2 * w - 1][dim] by column distance; h, w: of window or grid */
+    int window_h, window_w; /* of the fields that the grid is cut into; 0: all of it is one */
+    const float *pad;       /* [3 * heads * dim] q, k, v of the padding around windows: the bias */
+    const float *rel_h;     /* [2 * h - 1][dim] by row distance, largest first; NULL: none */
+    const float *rel_w;     /* [2 * w - 1][dim] by column distance; h, w: of window or grid */
 } Attention;
 
 /* Floats of per-thread scratch. */
-size_t attention_scratch_floats(int height, int width, int dim, int window);
+size_t attention_scratch_floats(int field_h, int field_w, int dim);
 
 void attention_run(const Attention *attention, const Compute *compute);
 

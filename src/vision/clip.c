@@ -1,8 +1,7 @@
 #include "vision/clip.h"
 
-#include "base/numbers.h"
-#include "kernels/rows.h"
 #include "vision/attention.h"
+#include "vision/norm.h"
 #include "vision/positions.h"
 
 #include <string.h>
@@ -10,7 +9,7 @@
 #define EPSILON 1e-5f /* of every norm in this tower */
 
 void clip_layout(Clip *clip, const ClipConfig *config, int max_side, Arena *arena) {
-    size_t rows = 1 + (size_t)max_side * (size_t)max_side, width = (size_t)config->width;
+    size_t rows = (size_t)clip_most_rows(max_side), width = (size_t)config->width;
     clip->x = ARENA_TAKE(arena, float, rows *width);
     clip->y = ARENA_TAKE(arena, float, rows *width);
     clip->wide =
@@ -20,35 +19,34 @@ void clip_layout(Clip *clip, const ClipConfig *config, int max_side, Arena *aren
 }
 
 size_t clip_thread_floats(const ClipConfig *config, int max_side) {
-    return attention_scratch_floats(1, 1 + max_side * max_side, config->width / config->heads, 0);
-}
-
-/* A few hundred rows: not worth the threads. */
-static void norm_rows(const float *x, float *y, const Norm *norm, int rows, int width) {
-    for (int r = 0; r < rows; r++) {
-        size_t offset = (size_t)r * (size_t)width;
-        layer_norm(x + offset, norm->weight, norm->bias, width, EPSILON, y + offset);
-    }
+    return attention_scratch_floats(1, 1 + max_side * max_side, config->width / config->heads);
 }
 
 static void embed(Clip *clip, const float *features, const Compute *compute) {
-    int rows = 1 + clip->side * clip->side, width = clip->config->width;
-    float *tokens = clip->x + width;
-    matrix_row(&clip->weights->positions, 0, clip->x);
-    for (int i = 0; i < width; i++)
-        clip->x[i] += clip->weights->class_embedding[i];
-    memcpy(tokens, features, (size_t)(rows - 1) * (size_t)width * sizeof *tokens);
+    int tokens = clip->side * clip->side, width = clip->config->width;
     PositionGrid grid = {&clip->weights->positions, 1, clip->config->grid, clip->side};
-    positions_add(&grid, tokens, compute, clip->wide);
-    norm_rows(clip->x, clip->x, &clip->weights->pre_norm, rows, width);
+    size_t view_floats = (size_t)tokens * (size_t)width;
+    float *x = clip->x;
+    for (int v = 0; v < clip->views; v++) {
+        matrix_row(&clip->weights->positions, 0, x);
+        for (int i = 0; i < width; i++)
+            x[i] += clip->weights->class_embedding[i];
+        x += width;
+        memcpy(x, features + (size_t)v * view_floats, view_floats * sizeof *x);
+        positions_add(&grid, x, compute, clip->wide);
+        x += view_floats;
+    }
+    norm_rows((NormRows){clip->x, clip->x, &clip->weights->pre_norm, clip->views * (1 + tokens),
+                         width, EPSILON},
+              compute);
 }
 
 static void run_block(Clip *clip, int layer, const Compute *compute) {
     const ClipBlock *block = &clip->weights->blocks[layer];
-    int rows = 1 + clip->side * clip->side, width = clip->config->width;
-    int heads = clip->config->heads, inner = clip->config->mlp_width;
+    int positions = 1 + clip->side * clip->side, rows = clip->views * positions;
+    int width = clip->config->width, heads = clip->config->heads, inner = clip->config->mlp_width;
 
-    norm_rows(clip->x, clip->y, &block->norm1, rows, width);
+    norm_rows((NormRows){clip->x, clip->y, &block->norm1, rows, width, EPSILON}, compute);
     compute_matmul(compute, (Matmul){.x = clip->y,
                                      .rows = rows,
                                      .x_stride = width,
@@ -58,8 +56,9 @@ static void run_block(Clip *clip, int layer, const Compute *compute) {
                                      .y_stride = 3 * width});
     Attention attention = {.qkv = clip->wide,
                            .out = clip->y,
-                           .height = 1,
-                           .width = rows,
+                           .height = clip->views,
+                           .width = positions,
+                           .window_h = 1,
                            .heads = heads,
                            .dim = width / heads};
     attention_run(&attention, compute);
@@ -72,7 +71,7 @@ static void run_block(Clip *clip, int layer, const Compute *compute) {
                                      .y = clip->x,
                                      .y_stride = width});
 
-    norm_rows(clip->x, clip->y, &block->norm2, rows, width);
+    norm_rows((NormRows){clip->x, clip->y, &block->norm2, rows, width, EPSILON}, compute);
     compute_matmul(compute, (Matmul){.x = clip->y,
                                      .rows = rows,
                                      .x_stride = width,
@@ -89,7 +88,6 @@ static void run_block(Clip *clip, int layer, const Compute *compute) {
                                      .residual = clip->x,
                                      .y = clip->x,
                                      .y_stride = width});
-    compute_trace(compute, "clip_block", layer, clip->x, rows, width);
 }
 
 int clip_steps(const ClipConfig *config) {

@@ -1,15 +1,14 @@
 #include "vision/sam.h"
 
 #include "base/numbers.h"
-#include "kernels/rows.h"
 #include "vision/attention.h"
+#include "vision/norm.h"
 #include "vision/positions.h"
 
 #include <string.h>
 
 #define EPSILON 1e-6f   /* of every norm in this tower */
 #define CHUNK_ROWS 1024 /* of an MLP's or convolution's intermediate that are alive at once */
-#define NORM_ROWS 64    /* rows a task */
 #define PATCH 16        /* pixels */
 #define PATCH_FLOATS (3 * PATCH * PATCH)
 
@@ -32,7 +31,6 @@ static size_t wide_floats(const SamConfig *config, int side) {
 
 void sam_layout(Sam *sam, const SamConfig *config, int max_side, Arena *arena) {
     size_t positions = (size_t)max_side * (size_t)max_side;
-    size_t tokens = (size_t)((max_side + 3) / 4) * (size_t)((max_side + 3) / 4);
     int span = 2 * (max_side > config->window ? max_side : config->window) - 1;
     sam->x = ARENA_TAKE(arena, float, positions *(size_t)config->width);
     sam->y = ARENA_TAKE(arena, float, positions *(size_t)config->width);
@@ -40,38 +38,12 @@ void sam_layout(Sam *sam, const SamConfig *config, int max_side, Arena *arena) {
     for (int i = 0; i < 2; i++)
         sam->rel[i] =
             ARENA_TAKE(arena, float, (size_t)span *(size_t)(config->width / config->heads));
-    sam->out = ARENA_TAKE(arena, float, tokens *(size_t)config->channels[1]);
 }
 
 size_t sam_thread_floats(const SamConfig *config, int max_side) {
     int dim = config->width / config->heads;
-    return max_size(attention_scratch_floats(max_side, max_side, dim, 0),
-                    attention_scratch_floats(max_side, max_side, dim, config->window));
-}
-
-/* ---- norms over all positions ---- */
-
-typedef struct NormTask {
-    const float *x;
-    float *y;
-    const Norm *norm;
-    int rows, width;
-} NormTask;
-
-static void norm_task(void *context, int chunk, int thread) {
-    const NormTask *task = context;
-    (void)thread;
-    for (int r = chunk * NORM_ROWS; r < min_int(task->rows, (chunk + 1) * NORM_ROWS); r++) {
-        size_t offset = (size_t)r * (size_t)task->width;
-        layer_norm(task->x + offset, task->norm->weight, task->norm->bias, task->width, EPSILON,
-                   task->y + offset);
-    }
-}
-
-static void norm_rows(const float *x, float *y, const Norm *norm, int rows, int width,
-                      const Compute *compute) {
-    NormTask task = {x, y, norm, rows, width};
-    pool_run(compute->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, norm_task, &task);
+    return max_size(attention_scratch_floats(max_side, max_side, dim),
+                    attention_scratch_floats(config->window, config->window, dim));
 }
 
 /* ---- embedding ---- */
@@ -128,7 +100,7 @@ static void attend(Sam *sam, int layer, const Compute *compute) {
     int window = config->global[layer] ? 0 : config->window;
     int span = 2 * (window ? window : sam->side) - 1;
 
-    norm_rows(sam->x, sam->y, &block->norm1, positions, width, compute);
+    norm_rows((NormRows){sam->x, sam->y, &block->norm1, positions, width, EPSILON}, compute);
     compute_matmul(compute, (Matmul){.x = sam->y,
                                      .rows = positions,
                                      .x_stride = width,
@@ -144,7 +116,8 @@ static void attend(Sam *sam, int layer, const Compute *compute) {
                            .width = sam->side,
                            .heads = config->heads,
                            .dim = dim,
-                           .window = window,
+                           .window_h = window,
+                           .window_w = window,
                            .pad = block->qkv.bias,
                            .rel_h = sam->rel[0],
                            .rel_w = sam->rel[1]};
@@ -163,7 +136,7 @@ static void mlp(Sam *sam, int layer, const Compute *compute) {
     const SamBlock *block = &sam->weights->blocks[layer];
     int positions = sam->side * sam->side, width = sam->config->width,
         inner = sam->config->mlp_width;
-    norm_rows(sam->x, sam->y, &block->norm2, positions, width, compute);
+    norm_rows((NormRows){sam->x, sam->y, &block->norm2, positions, width, EPSILON}, compute);
     for (int first = 0; first < positions; first += CHUNK_ROWS) {
         int rows = min_int(CHUNK_ROWS, positions - first);
         float *x = sam->x + (size_t)first * (size_t)width;
@@ -245,9 +218,9 @@ static void compress(Sam *sam, const Compute *compute) {
                                      .w = weights->neck1x1,
                                      .y = a,
                                      .y_stride = channels});
-    norm_rows(a, a, &weights->neck_norm1, positions, channels, compute);
+    norm_rows((NormRows){a, a, &weights->neck_norm1, positions, channels, EPSILON}, compute);
     convolve(a, side, 1, &weights->neck3x3, columns, b, compute);
-    norm_rows(b, b, &weights->neck_norm2, positions, channels, compute);
+    norm_rows((NormRows){b, b, &weights->neck_norm2, positions, channels, EPSILON}, compute);
     compute_trace(compute, "sam_neck", 0, b, positions, channels);
     convolve(b, side, 2, &weights->down[0], columns, a, compute);
     convolve(a, half, 2, &weights->down[1], columns, sam->out, compute);

@@ -20,7 +20,7 @@ typedef struct Sam {
     float *y;      /* [n * n][width] normed, then attended */
     float *wide;   /* [n * n][3 * width] q, k, v; MLP rows; convolution columns; table scratch */
     float *rel[2]; /* [2 * max(n, window) - 1][head_dim] tables of the present block */
-    float *out;    /* [n/4 * n/4][channels[1]] the compressor's output */
+    float *out;    /* [n/4 * n/4][channels[1]] the compressor's output: the caller's */
 } Sam;
 
 /* Buffers for views of up to max_side patches; the config and weights stay the caller's. */

@@ -34,10 +34,13 @@ static Guarded random_floats(size_t count, float scale) {
     return g;
 }
 
+#define ROWS_APART (-1)
+
 /* ---- one attention, and what it should give ---- */
 
 typedef struct Case {
-    int height, width, heads, dim, window;
+    int height, width, heads, dim;
+    int window; /* side; ROWS_APART: each row of the grid by itself */
     bool distances;
     float scale; /* of q and k */
 } Case;
@@ -48,7 +51,8 @@ typedef struct Work {
 } Work;
 
 static Work make_work(Case c) {
-    int h = c.window ? c.window : c.height, w = c.window ? c.window : c.width;
+    int window_h = c.window == ROWS_APART ? 1 : c.window, window_w = max_int(c.window, 0);
+    int h = window_h ? window_h : c.height, w = window_w ? window_w : c.width;
     size_t positions = (size_t)(c.height * c.width), width = (size_t)(c.heads * c.dim);
     Work work = {.qkv = random_floats(positions * 3 * width, c.scale),
                  .out = random_floats(positions * width, 1),
@@ -65,7 +69,8 @@ static Work make_work(Case c) {
                                  .width = c.width,
                                  .heads = c.heads,
                                  .dim = c.dim,
-                                 .window = c.window,
+                                 .window_h = window_h,
+                                 .window_w = window_w,
                                  .pad = work.pad.data,
                                  .rel_h = c.distances ? work.rel[0].data : NULL,
                                  .rel_w = c.distances ? work.rel[1].data : NULL};
@@ -99,7 +104,7 @@ static const float *vector(const Attention *a, int part, int head, int y, int x)
 
 /* out[dim] of one query, rounded on the way where the kernels round. */
 static void reference(const Attention *a, int head, int y, int x, bool to_bf16, double *out) {
-    int h = a->window ? a->window : a->height, w = a->window ? a->window : a->width;
+    int h = a->window_h ? a->window_h : a->height, w = a->window_w ? a->window_w : a->width;
     int top = y / h * h, left = x / w * w, dim = a->dim;
     const float *q = vector(a, 0, head, y, x);
     double *scores = malloc((size_t)(h * w) * sizeof *scores), most = -INFINITY, total = 0;
@@ -129,8 +134,9 @@ static void run(const Attention *attention, Precision precision, int threads) {
     OcrError err;
     assert_ok(pool_create(threads, &pool, &err), &err);
     Compute compute = {.pool = pool, .precision = precision};
-    compute.thread_floats = attention_scratch_floats(attention->height, attention->width,
-                                                     attention->dim, attention->window);
+    compute.thread_floats = attention_scratch_floats(
+        attention->window_h ? attention->window_h : attention->height,
+        attention->window_w ? attention->window_w : attention->width, attention->dim);
     Guarded scratch = guarded((size_t)threads * compute.thread_floats * sizeof(float));
     memset(scratch.data, 0xFF, (size_t)threads * compute.thread_floats * sizeof(float)); /* NaN */
     compute.thread_scratch = scratch.data;
@@ -159,7 +165,7 @@ static void compare(const Attention *a, CpuLevel level, Precision precision) {
                 if (!(fabs((double)out[d] - expected[d]) <= tolerance))
                     fail_msg("%s %s, %d x %d, dim %d, window %d: position %d, %d: %g, not %g",
                              cpu_level_name(level), to_bf16 ? "bf16" : "f32", a->height, a->width,
-                             a->dim, a->window, i, d, (double)out[d], expected[d]);
+                             a->dim, a->window_w, i, d, (double)out[d], expected[d]);
         }
     free(expected);
 }
@@ -209,6 +215,12 @@ static void test_windows(void **state) {
     for (int i = 0; i < LENGTH(sides); i++)
         check((Case){17, 15, 2, 24, sides[i], true, 1.5f}, 2);
     check((Case){28, 20, 2, 64, 14, true, 1}, 2);
+}
+
+static void test_rows_apart(void **state) {
+    (void)state;
+    check((Case){3, 101, 2, 64, ROWS_APART, false, 2}, 2);
+    check((Case){5, 17, 3, 20, ROWS_APART, true, 1}, 3);
 }
 
 /* Scores so far apart that all weight is on the largest, wherever it is. */
@@ -344,14 +356,9 @@ static int setup(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_dims),
-        TEST(test_sequences),
-        TEST(test_grids),
-        TEST(test_windows),
-        TEST(test_one_key_takes_all),
-        TEST(test_extremes),
-        TEST(test_not_finite),
-        TEST(test_queries_are_independent),
+        TEST(test_dims),     TEST(test_sequences),  TEST(test_grids),
+        TEST(test_windows),  TEST(test_rows_apart), TEST(test_one_key_takes_all),
+        TEST(test_extremes), TEST(test_not_finite), TEST(test_queries_are_independent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
