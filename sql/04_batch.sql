@@ -56,6 +56,13 @@ SELECT * FROM ocr_query('SELECT NULL::date, NULL::bytea');
 SELECT count(*) FROM ocr_query('SELECT 1, image FROM pages WHERE false');
 SELECT count(*) FROM ocr_query(NULL);
 
+-- Nothing of the query is left in the transaction: its tables can be dropped.
+BEGIN;
+CREATE TABLE passing (id int, image bytea);
+SELECT count(*) FROM ocr_query('SELECT id, image FROM passing');
+DROP TABLE passing;
+COMMIT;
+
 -- Queries that are none of the kind.
 SELECT * FROM ocr_query('SELECT image FROM pages');
 SELECT * FROM ocr_query('SELECT name, name FROM pages');

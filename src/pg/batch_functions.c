@@ -168,6 +168,7 @@ Datum ocr_query(PG_FUNCTION_ARGS) {
     SPI_connect();
     reader.rows = open_query(text_to_cstring(PG_GETARG_TEXT_PP(0)));
     batch_stream(&stream);
+    SPI_cursor_close(reader.rows); /* else it lives, and holds its tables, until the commit */
     SPI_finish();
     return (Datum)0;
 }
