@@ -56,6 +56,12 @@ SELECT * FROM ocr_query('SELECT NULL::date, NULL::bytea');
 SELECT count(*) FROM ocr_query('SELECT 1, image FROM pages WHERE false');
 SELECT count(*) FROM ocr_query(NULL);
 
+-- However many rows without image follow a page, few of them are fetched before it is read.
+SELECT key::int <= 1000 AS "few results wait" FROM ocr_query($$
+    SELECT CASE i WHEN 3000 THEN (SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'deepseek_ocr result') END,
+           CASE i WHEN 1 THEN (SELECT image FROM pages WHERE name = 'strip') END
+    FROM generate_series(1, 5000) AS i$$, 'tiny') WHERE key IS NOT NULL;
+
 -- Nothing of the query is left in the transaction: its tables can be dropped.
 BEGIN;
 CREATE TABLE passing (id int, image bytea);

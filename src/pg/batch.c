@@ -13,6 +13,12 @@
 #include "pg/stats.h"
 #include "pg/threads.h"
 
+/*
+ * With so many, the next page is asked for when one in work has ended. A stream may go on with any
+ * number of pages without an image, whose results have to wait for the one in work.
+ */
+#define MAX_ENTRIES 1000
+
 /* A page between next and done. */
 typedef struct Entry {
     dlist_node node;
@@ -26,6 +32,7 @@ typedef struct Batch {
     MemoryContext context; /* of all that follows */
     MemoryContext image;   /* of the waiting page */
     dlist_head entries;    /* in the stream's order */
+    int entry_count;       /* in the list */
     bool exhausted;        /* the stream has no more */
     Entry *waiting;        /* asked for and not started, or NULL */
     PagePlan plan;         /* of the waiting page */
@@ -53,6 +60,7 @@ static void deliver(Batch *batch) {
         if (!entry->ended)
             continue;
         dlist_delete(&entry->node);
+        batch->entry_count--;
         old = MemoryContextSwitchTo(entry->context);
         batch->stream->done(batch->stream->owner, &entry->page);
         MemoryContextSwitchTo(old);
@@ -156,6 +164,7 @@ static void ask_for_page(Batch *batch) {
         MemoryContextDelete(entry->context);
     } else {
         dlist_push_tail(&batch->entries, &entry->node);
+        batch->entry_count++;
         admit(batch, entry, &err);
     }
     MemoryContextSwitchTo(batch->context);
@@ -200,6 +209,8 @@ static void create_session(Batch *batch) {
 static bool has_page(Batch *batch) {
     while (batch->waiting == NULL && !batch->exhausted) {
         CHECK_FOR_INTERRUPTS();
+        if (batch->live > 0 && batch->entry_count >= MAX_ENTRIES)
+            return false;
         ask_for_page(batch);
     }
     if (batch->waiting == NULL)
