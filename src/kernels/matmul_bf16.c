@@ -112,24 +112,17 @@ INLINE void multiply_weights(const Tile *tile, WordProduct product, int n, WordS
         product.c = scratch->sums[row / SPAN][n];
         product.vectors = ceil_div(min_int(SPAN, tile->rows - row), LANES);
         multiply_words(&product);
-        product.a_next = NULL; /* fetched by now */
+        product.next = NULL; /* fetched by now */
     }
 }
 
-/* Columns k.. of rows n..n+rows-1 of weights; those that come next are fetched meanwhile. */
-INLINE void copy_weights(const Tile *tile, int n, int rows, int k, int count,
-                         WordScratch *scratch) {
-    size_t bytes = weight_bytes(tile->w->type, count);
-    bool last = n + rows >= tile->columns;
+/* Fetch what copying rows n..n+rows-1 of weights will take first. */
+INLINE void fetch_weights(const Tile *tile, int n, int rows, int k) {
     for (int i = 0; i < rows; i++) {
-        int row = last ? i : n + rows + i;
-        const char *next =
-            tile_w(tile, row) + weight_bytes(tile->w->type, last ? k + WORD_DEPTH : k);
+        const char *row = tile_w(tile, n + i) + weight_bytes(tile->w->type, k);
+        __builtin_prefetch(row);
         if (is_quantized(tile->w->type))
-            __builtin_prefetch(tile_scales(tile, row));
-        for (size_t at = 0; at < bytes; at += CACHE_LINE)
-            __builtin_prefetch(next + at);
-        pack_w(tile, n + i, k, count, scratch->w[i]);
+            __builtin_prefetch(tile_scales(tile, n + i));
     }
 }
 
@@ -150,21 +143,26 @@ TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
         for (int n = 0; n < tile->columns; n += group) {
             int columns = min_int(group, tile->columns - n);
             int as_they_lie = lying ? columns / COLUMNS * COLUMNS : 0;
+            bool last = n + group >= tile->columns;
+            int next_n = last ? 0 : n + group, next_k = last ? k + WORD_DEPTH : k;
             WordProduct product = {.span = SPAN, .words = ceil_div(count, PAIR), .add = k > 0};
+            product.next = tile_w(tile, next_n) + weight_bytes(w->type, next_k);
+            product.next_stride = row_bytes(w);
+            product.next_word = (int)weight_bytes(w->type, PAIR);
             if (as_they_lie > 0) {
                 product.a = tile_w(tile, n) + weight_bytes(w->type, k);
                 product.a_stride = stride;
                 product.rows = as_they_lie;
-                product.a_next = tile_w(tile, n + WEIGHT_ROWS) + weight_bytes(w->type, k);
                 multiply_weights(tile, product, n, scratch);
             }
             if (as_they_lie < columns) {
                 int rows = ceil_div(columns - as_they_lie, COLUMNS) * COLUMNS;
-                copy_weights(tile, n + as_they_lie, rows, k, count, scratch);
+                fetch_weights(tile, next_n, rows, next_k);
+                for (int i = 0; i < rows; i++)
+                    pack_w(tile, n + as_they_lie + i, k, count, scratch->w[i]);
                 product.a = scratch->w[0];
                 product.a_stride = WORD_DEPTH / PAIR;
                 product.rows = columns - as_they_lie;
-                product.a_next = NULL;
                 multiply_weights(tile, product, n + as_they_lie, scratch);
             }
         }

@@ -21,7 +21,11 @@ typedef struct WordProduct {
     int span; /* three vectors of the instruction set, side by side */
     int rows, words, vectors;
     bool add;
-    const void *a_next; /* [rows][a_stride] will be wanted soon; NULL: nothing is known */
+    /* What will be wanted soon: [rows], next_stride bytes apart, of next_word bytes for each word.
+     */
+    const char *next; /* NULL: nothing is known */
+    size_t next_stride;
+    int next_word;
 } WordProduct;
 
 typedef void MultiplyWords(const WordProduct *product);

@@ -32,9 +32,9 @@ INLINE int row_words(int count) {
 INLINE void multiply_group(const WordProduct *p, int row, int rows, int vectors, bool add) {
     Sum sums[ROWS * COLUMNS][ROWS];
     const Element *b = p->b;
-    const size_t stride = p->a_stride * (size_t)PAIR, place = (size_t)row * stride;
-    const Element *a = (const Element *)p->a + place;
-    const Element *next = p->a_next ? (const Element *)p->a_next + place : NULL;
+    const size_t stride = p->a_stride * (size_t)PAIR;
+    const Element *a = (const Element *)p->a + (size_t)row * stride;
+    const char *next = p->next ? p->next + (size_t)row * p->next_stride : NULL;
     float *c = p->c + row * SPAN;
     int words = p->words;
     UNROLL for (int r = 0; r < rows; r++) {
@@ -45,7 +45,7 @@ INLINE void multiply_group(const WordProduct *p, int row, int rows, int vectors,
     for (int first = 0; first < words; first += FETCH_WORDS) {
         if (next)
             UNROLL for (int r = 0; r < rows; r++) {
-                __builtin_prefetch(next + (size_t)r * stride + first * PAIR);
+                __builtin_prefetch(next + (size_t)r * p->next_stride + first * p->next_word);
             }
         for (int k = first; k < min_int(words, first + FETCH_WORDS); k++) {
             Operand bs[ROWS];

@@ -176,7 +176,15 @@ static void test_words(void **state) {
             for (int n = 0; n < TILE; n++)
                 c[r][n] = (float)random_between(&seed, -99, 99);
         memcpy(before, c, sizeof c);
-        WordProduct product = {a, b, c[0], STRIDE, TILE, rows, words, vectors, variant % 2, NULL};
+        WordProduct product = {.a = a,
+                               .b = b,
+                               .c = c[0],
+                               .a_stride = STRIDE,
+                               .span = TILE,
+                               .rows = rows,
+                               .words = words,
+                               .vectors = vectors,
+                               .add = variant % 2};
         words_begin_amx();
         multiply_words_amx(&product);
         words_end_amx();
