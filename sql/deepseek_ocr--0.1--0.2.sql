@@ -141,7 +141,9 @@ CREATE TABLE ocr_failures (
     sqlstate text NOT NULL,
     attempts integer NOT NULL DEFAULT 1,
     failed_at timestamptz NOT NULL,
-    PRIMARY KEY (role, source, key, page)
+    -- Role and source are the same in many rows. Were they ahead, a planner without statistics
+    -- would look rows up by them alone.
+    PRIMARY KEY (key, page, source, role)
 );
 
 COMMENT ON TABLE ocr_failures IS

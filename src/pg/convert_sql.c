@@ -257,22 +257,31 @@ static void append_match(StringInfo sql, const Writer *writer, const char *befor
     }
 }
 
-/* "EXISTS (a failure of this row, recorded OPERATOR $2)" */
-static void append_failure(StringInfo sql, const Writer *writer, const char *operator_name) {
+/*
+ * "there is a failure of this row, recorded OPERATOR $2". Of all rows that is asked by hashing the
+ * failures: a planner without statistics of them takes them for few, and would join in a loop.
+ */
+static void append_failure(StringInfo sql, const Writer *writer, const char *operator_name,
+                           bool all_rows) {
     const char *other = other_name(writer->source);
 
+    if (all_rows)
+        appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) ANY (SELECT %s.key", writer->key_text,
+                         other);
+    else
+        appendStringInfoString(sql, "EXISTS (SELECT");
     appendStringInfo(sql,
-                     "EXISTS (SELECT FROM %s AS %s"
-                     " WHERE %s.role OPERATOR(pg_catalog.=) CURRENT_USER"
+                     " FROM %s AS %s WHERE %s.role OPERATOR(pg_catalog.=) CURRENT_USER"
                      " AND %s.source OPERATOR(pg_catalog.=) $1"
-                     " AND %s.key OPERATOR(pg_catalog.=) %s"
-                     " AND %s.failed_at OPERATOR(pg_catalog.%s) $2)",
-                     writer->failures, other, other, other, other, writer->key_text, other,
-                     operator_name);
+                     " AND %s.failed_at OPERATOR(pg_catalog.%s) $2",
+                     writer->failures, other, other, other, other, operator_name);
+    if (!all_rows)
+        appendStringInfo(sql, " AND %s.key OPERATOR(pg_catalog.=) %s", other, writer->key_text);
+    appendStringInfoChar(sql, ')');
 }
 
 /* "it has no text, or one that lacks pages" */
-static void append_not_stored(StringInfo sql, const Writer *writer) {
+static void append_not_stored(StringInfo sql, const Writer *writer, bool all_rows) {
     const ConvertTables *tables = writer->tables;
 
     if (writer->target == NULL) {
@@ -284,22 +293,22 @@ static void append_not_stored(StringInfo sql, const Writer *writer) {
     appendStringInfoChar(sql, ')');
     if (tables->retry) {
         appendStringInfoString(sql, " OR ");
-        append_failure(sql, writer, "<");
+        append_failure(sql, writer, "<", all_rows);
     }
     appendStringInfoChar(sql, ')');
 }
 
 /* Everything after the select list of a query for pending rows. */
-static void append_pending(StringInfo sql, const Writer *writer) {
+static void append_pending(StringInfo sql, const Writer *writer, bool all_rows) {
     const ConvertTables *tables = writer->tables;
 
     appendStringInfo(sql, " FROM %s WHERE ", writer->source_name);
     if (tables->filter != NULL) /* may end in a comment, hence the line feed */
         appendStringInfo(sql, "(%s\n) AND ", tables->filter);
     appendStringInfo(sql, "%s IS NOT NULL AND ", column(writer->source, tables->image));
-    append_not_stored(sql, writer);
+    append_not_stored(sql, writer, all_rows);
     appendStringInfoString(sql, " AND NOT ");
-    append_failure(sql, writer, ">=");
+    append_failure(sql, writer, ">=", all_rows);
 }
 
 /* " AND" or " WHERE" it is this row */
@@ -341,9 +350,14 @@ static void free_plan(void *plan) {
     SPI_freeplan(plan);
 }
 
-/* Kept from one transaction to the next, and freed with the current memory context. */
+/*
+ * Kept from one transaction to the next, and freed with the current memory context. Planned for
+ * each use, which is nothing to the time of a page: a plan from the job's beginning, when the
+ * target table was empty, would scan all of that for each row later on.
+ */
 static SPIPlanPtr prepare(const char *sql, int parameters, const Oid *types) {
-    SPIPlanPtr plan = SPI_prepare(sql, parameters, unconstify(Oid *, types));
+    SPIPlanPtr plan =
+        SPI_prepare_cursor(sql, parameters, unconstify(Oid *, types), CURSOR_OPT_CUSTOM_PLAN);
     MemoryContextCallback *callback = palloc0(sizeof *callback);
 
     if (plan == NULL || SPI_keepplan(plan) != 0)
@@ -368,12 +382,17 @@ static SPIPlanPtr rehearse_and_prepare(const char *sql, int parameters, const Oi
 static void prepare_queries(const Writer *writer, ConvertSql *out) {
     static const Oid types[] = {REGCLASSOID, TIMESTAMPTZOID, OIDOID, TIDOID};
     StringInfoData sql;
+    int select_end;
 
     initStringInfo(&sql);
     appendStringInfo(&sql, "SELECT %s, %s", column(writer->source, "tableoid"),
                      column(writer->source, "ctid"));
-    append_pending(&sql, writer);
+    select_end = sql.len;
+    append_pending(&sql, writer, true);
     out->pending = prepare(sql.data, 2, types);
+
+    sql.data[sql.len = select_end] = '\0';
+    append_pending(&sql, writer, false);
     append_row(&sql, writer, "AND", 3);
     /* A weaker lock than FOR UPDATE: rows that refer to this one may come and go meanwhile. */
     appendStringInfoString(&sql, " FOR NO KEY UPDATE SKIP LOCKED");
@@ -382,7 +401,7 @@ static void prepare_queries(const Writer *writer, ConvertSql *out) {
     resetStringInfo(&sql);
     appendStringInfo(&sql, "SELECT %s, %s", writer->key_text,
                      column(writer->source, writer->tables->image));
-    append_pending(&sql, writer);
+    append_pending(&sql, writer, false);
     append_row(&sql, writer, "AND", 3);
     out->fetch = prepare(sql.data, 4, types);
 }
@@ -415,7 +434,7 @@ static void prepare_changes(const Writer *writer, ConvertSql *out) {
     out->fail =
         prepare(psprintf("INSERT INTO %s AS old (source, key, page, error, sqlstate, failed_at)"
                          " VALUES ($1, $2, $3, $4, $5, $6)"
-                         " ON CONFLICT (role, source, key, page) DO UPDATE"
+                         " ON CONFLICT (key, page, source, role) DO UPDATE"
                          " SET error = excluded.error, sqlstate = excluded.sqlstate,"
                          " failed_at = excluded.failed_at,"
                          " attempts = old.attempts OPERATOR(pg_catalog.+) 1",
