@@ -10,6 +10,7 @@ use JSON::PP;
 use List::Util qw(product sum);
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $node = start_cluster('models');
 my $session = $node->background_psql('postgres', on_error_stop => 0);
@@ -75,6 +76,20 @@ fails_with('57014', "SET statement_timeout = 3; SELECT ocr_quantize_model('$sour
 	'it can be cancelled');
 is(join(' ', glob "$small-*"), '', 'and leaves nothing behind');
 remove_tree($small);
+
+# A matrix that takes seconds: time to end the backend in the midst of it. It is all zeros, without a place on disk.
+my ($rows, $columns) = (100000, 2048);
+mkdir "$folders/zeros" or die $!;
+write_safetensors("$folders/zeros/model.safetensors",
+	{ 'zeros.weight' => { dtype => 'F32', shape => [ $rows, $columns ], data_offsets => [ 0, 4 * $rows * $columns ] } }, '');
+truncate "$folders/zeros/model.safetensors", 4 * $rows * $columns + -s "$folders/zeros/model.safetensors" or die $!;
+my $writer = $node->background_psql('postgres', on_error_stop => 0);
+my $pid = $writer->query_safe('SELECT pg_backend_pid()');
+$writer->query_until(qr/writing/, "\\echo writing\nSELECT ocr_quantize_model('$folders/zeros', '$small-6');\n");
+sleep 0.01 until -e "$small-6.partial/model.safetensors";
+is($node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 10000)"), 't', 'its backend can be ended');
+is(join(' ', glob "$small-*"), '', 'and leaves nothing behind');
+$writer->{run}->finish;
 
 # ---- the folder changes under a running backend ----
 
