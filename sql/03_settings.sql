@@ -22,7 +22,12 @@ SET deepseek_ocr.pdf_command = 'draw %';
 SET deepseek_ocr.pdf_resolution = 35;
 SET deepseek_ocr.pdf_resolution = 601;
 SET deepseek_ocr.pdf_timeout = 0;
-SET deepseek_ocr.nothing = 1;
+DO $$ -- a setting that is not there: refused since PostgreSQL 15
+BEGIN
+    SET deepseek_ocr.nothing = 1;
+    ASSERT current_setting('server_version_num')::int < 150000;
+EXCEPTION WHEN invalid_name THEN
+END $$;
 \set VERBOSITY terse
 
 -- A text's length.
