@@ -73,3 +73,8 @@ SELECT * FROM ocr_try('');
 SELECT name, current, error IS NOT NULL AS broken FROM ocr_models() WHERE name = 'default';
 RESET deepseek_ocr.model;
 SELECT ocr(image) FROM pages WHERE name = 'strip';
+
+-- A program that fails without a word.
+SET deepseek_ocr.pdf_command = 'false';
+SELECT error FROM ocr_try('%PDF-');
+RESET deepseek_ocr.pdf_command;

@@ -155,6 +155,13 @@ static OcrCode fail_late(const Pdf *pdf, OcrError *err) {
                     setting_pdf_timeout);
 }
 
+static OcrCode fail_drawing(const Pdf *pdf, int status, OcrError *err) {
+    const char *complaint = subprocess_complaint(pdf->process);
+
+    return ocr_fail(err, OCR_IMAGE_DAMAGED, "the PDF could not be drawn (exit status %d)%s%s",
+                    status, complaint[0] ? ": " : "", complaint);
+}
+
 /*
  * What it means that the program's output has ended between two pages. With
  * success there are no more; so it is where a program that was asked for later
@@ -170,8 +177,7 @@ static Outcome judge_end(Pdf *pdf, TimestampTz deadline, OcrError *err) {
         (pdf->faults > 0 || (pdf->next > 1 && WEXITSTATUS(status) == STATUS_NO_SUCH_PAGE)))
         return OUTCOME_END;
     if (exited)
-        ocr_fail(err, OCR_IMAGE_DAMAGED, "the PDF could not be drawn (exit status %d): %s",
-                 WEXITSTATUS(status), subprocess_complaint(pdf->process));
+        fail_drawing(pdf, WEXITSTATUS(status), err);
     else if (GetCurrentTimestamp() >= deadline)
         fail_late(pdf, err);
     else
