@@ -1,4 +1,5 @@
-/* TIFF, WebP and PNM files made by other programs: their pixels are Pillow's, and damage is seen. */
+/* TIFF, WebP and PNM files made by other programs: their pixels are Pillow's, and damage is seen.
+ */
 #include "pictures.h"
 
 #include <dirent.h>
