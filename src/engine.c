@@ -254,8 +254,7 @@ static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena 
     size_t encoder_floats = encoder_thread_floats(config, limits->view_size);
     size_t decoder_floats = cache_thread_floats(&cache);
     session->compute.matmul_scratch = arena_take(arena, 1, matmul_scratch_bytes(limits->threads));
-    session->compute.thread_floats =
-        encoder_floats > decoder_floats ? encoder_floats : decoder_floats;
+    session->compute.thread_floats = compute_whole_lines(max_size(encoder_floats, decoder_floats));
     session->compute.thread_scratch =
         ARENA_TAKE(arena, float, threads * session->compute.thread_floats);
 

@@ -21,10 +21,15 @@ typedef struct Compute {
     OcrPool *pool;
     Precision precision;
     void *matmul_scratch;  /* matmul_scratch_bytes(threads) */
-    float *thread_scratch; /* [threads][thread_floats] */
-    size_t thread_floats;
-    const Trace *trace; /* NULL but in tests */
+    float *thread_scratch; /* [threads][thread_floats], aligned to a cache line */
+    size_t thread_floats;  /* whole cache lines */
+    const Trace *trace;    /* NULL but in tests */
 } Compute;
+
+/* At least so many floats, such that what follows them in memory is aligned as they are. */
+static inline size_t compute_whole_lines(size_t floats) {
+    return (floats + 15) / 16 * 16;
+}
 
 static inline float *compute_scratch(const Compute *compute, int thread) {
     return compute->thread_scratch + (size_t)thread * compute->thread_floats;

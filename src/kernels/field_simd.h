@@ -91,8 +91,7 @@ INLINE const float *key_row(const KeyBlock *block, int i, const float *first, co
     return block->place[i] == BEYOND ? pad : first + block->place[i];
 }
 
-/* Keys and values `from`..`to`-1 of a block are wanted soon: each lies in a memory page of its own.
- */
+/* Keys and values from..to-1 of a block are wanted soon: each lies in a page of its own. */
 INLINE void fetch_keys(const Field *f, const KeyBlock *block, int from, int to) {
     for (int i = from; i < to; i++)
         for (int d = 0; d < f->dim; d += CACHE_LINE / (int)sizeof(float)) {
@@ -106,14 +105,15 @@ INLINE size_t query_place(const Field *f, int query) {
     return (size_t)(query / f->inner_width) * (size_t)f->line + (size_t)(query % f->inner_width);
 }
 
-/* 0 in the lanes beyond the last query. */
+/* The last query again in the lanes beyond it. */
 INLINE void pack_queries(const Field *f, const QueryTile *tile) {
-    for (int lane = 0; lane < SPAN; lane += LANES) {
+    for (int lane = 0; lane < tile->count; lane += LANES) {
         const float *rows[LANES];
-        int lanes = min_int(LANES, tile->count - lane);
-        for (int i = 0; i < lanes; i++)
-            rows[i] = f->q + query_place(f, tile->first + lane + i) * (size_t)f->stride;
-        pack_lanes(rows, lanes, f->dim, tile->queries + lane * PAIR);
+        for (int i = 0; i < LANES; i++) {
+            int query = tile->first + min_int(lane + i, tile->count - 1);
+            rows[i] = f->q + query_place(f, query) * (size_t)f->stride;
+        }
+        pack_lanes(rows, f->dim, tile->queries + lane * PAIR);
     }
 }
 
@@ -162,8 +162,8 @@ INLINE void pack_values(const Field *f, const KeyBlock *block, Element *to) {
 /* ---- the bias of positions ---- */
 
 /*
- * by[key][lane], in log2: of the products of a tile's queries with `table`, those of
- * each key's distance, that of key 0 being distance[lane].
+ * by[key][lane], in log2: of the products of a tile's queries with a table, that of
+ * each key's distance; distance[lane] is the one of key 0, and the others follow.
  */
 INLINE void pick_distances(const float *products, const int *distance, int keys, float *by) {
     for (int lane = 0; lane < SPAN; lane++) {
@@ -320,6 +320,7 @@ INLINE void exponentiate(const QueryTile *tile, float *scores, int count, int ve
 
 /* ---- tiles and blocks ---- */
 
+/* What the keys of a block add to the tile's sums. */
 INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *block,
                         const FieldSpace *space, MultiplyWords *multiply, int vectors) {
     Sum most[ROWS];
@@ -351,6 +352,7 @@ INLINE void weigh_block(const Field *f, const QueryTile *tile, const KeyBlock *b
     multiply(&product);
 }
 
+/* Tile number `index` of queries first..first+count-1. */
 INLINE QueryTile begin_tile(const Field *f, const FieldSpace *space, int index, int first,
                             int count) {
     size_t before = (size_t)index * SPAN;
@@ -401,8 +403,9 @@ INLINE void finish_tile(const Field *f, const QueryTile *tile) {
     }
 }
 
-INLINE void answer(const Field *f, int first, int count, const FieldSpace *space,
-                   MultiplyWords *multiply) {
+/* Tiles of queries in a loop within blocks of keys: a block is packed once for all of them. */
+INLINE void attend_tiles(const Field *f, int first, int count, const FieldSpace *space,
+                         MultiplyWords *multiply) {
     QueryTile tiles[FIELD_QUERIES / SPAN];
     int tile_count = ceil_div(count, SPAN);
     if (f->rel_h)
@@ -437,5 +440,5 @@ INLINE void answer(const Field *f, int first, int count, const FieldSpace *space
 }
 
 TARGET void NAME(field)(const Field *field, int first, int count, const FieldSpace *space) {
-    answer(field, first, count, space, multiply_words);
+    attend_tiles(field, first, count, space, multiply_words);
 }

@@ -94,14 +94,13 @@ typedef struct WordScratch {
 _Static_assert(sizeof(WordScratch) <= KERNEL_SCRATCH_BYTES, "bf16 needs more scratch");
 _Static_assert(TILE_ROWS % SPAN == 0 && TILE_COLUMNS % LANES == 0, "whole squares");
 
-/* Elements k..k+count-1 of the tile's rows, along the lanes. */
+/* Elements k..k+count-1 of the tile's rows, along the lanes; the last row again beyond it. */
 INLINE void pack_x_lanes(const Tile *tile, int k, int count, WordScratch *scratch) {
     for (int row = 0; row < tile->rows; row += LANES) {
         const float *rows[LANES];
-        int lanes = min_int(LANES, tile->rows - row);
-        for (int i = 0; i < lanes; i++)
-            rows[i] = tile_x(tile, row + i) + k;
-        pack_lanes(rows, lanes, count, scratch->x[row / SPAN] + row % SPAN * PAIR);
+        for (int i = 0; i < LANES; i++)
+            rows[i] = tile_x(tile, min_int(row + i, tile->rows - 1)) + k;
+        pack_lanes(rows, count, scratch->x[row / SPAN] + row % SPAN * PAIR);
     }
 }
 
@@ -170,18 +169,22 @@ TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
     for (int row = 0; row < tile->rows; row += LANES)
         for (int n = 0; n < tile->columns; n += LANES) {
             Sum square[LANES];
+            const float *from = scratch->sums[row / SPAN][n] + row % SPAN;
+            float *to = c + row * TILE_COLUMNS + n;
             UNROLL for (int i = 0; i < LANES; i++) {
-                square[i] = load_lanes(scratch->sums[row / SPAN][n + i] + row % SPAN);
+                square[i] = load_lanes(from + i * SPAN);
             }
             transpose(square);
-            for (int r = 0; r < min_int(LANES, tile->rows - row); r++)
-                store_lanes(c + (row + r) * TILE_COLUMNS + n, square[r]);
+            UNROLL for (int r = 0; r < LANES; r++) {
+                if (row + r < tile->rows)
+                    store_lanes(to + r * TILE_COLUMNS, square[r]);
+            }
         }
 }
 
 TARGET void field_amx(const Field *field, int first, int count, const FieldSpace *space) {
     words_begin_amx();
-    answer(field, first, count, space, multiply_words_amx);
+    attend_tiles(field, first, count, space, multiply_words_amx);
     words_end_amx();
 }
 #endif

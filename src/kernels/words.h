@@ -10,9 +10,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define WORD_SIDE 16 /* rows and words of all operands are filled up to a multiple of it */
+#define WORD_SIDE 16
 
-/* c (+)= a b. */
+/*
+ * c (+)= a b. Matrix registers take whole squares: for them rows, words and columns
+ * are filled up to multiples of WORD_SIDE, words with 0.
+ */
 typedef struct WordProduct {
     const void *a; /* [rows][a_stride] */
     const void *b; /* [words][span], of which the first vectors * lanes columns count */

@@ -107,15 +107,18 @@ INLINE void pack_row(const float *x, int count, Element *to) {
         store_packed(to + k, row_part(x, k, count));
 }
 
-/* Up to LANES rows x[lanes], to a column of lanes of to[row_words(count)][SPAN]; 0 beyond. */
-INLINE void pack_lanes(const float *const *x, int lanes, int count, Element *to) {
+/* x[LANES], rows of `count` elements, to a column of lanes of to[row_words(count)][SPAN]. */
+INLINE void pack_lanes(const float *const *x, int count, Element *to) {
     for (int word = 0; word < row_words(count); word += LANES) {
         Sum square[LANES];
-        UNROLL for (int i = 0; i < LANES; i++) {
-            square[i] = (Sum){0};
-            if (i < lanes)
+        if ((word + LANES) * PAIR <= count)
+            UNROLL for (int i = 0; i < LANES; i++) {
+                square[i] = (Sum)load_x(x[i] + word * PAIR);
+            }
+        else
+            UNROLL for (int i = 0; i < LANES; i++) {
                 square[i] = (Sum)row_part(x[i], word * PAIR, count);
-        }
+            }
         transpose(square);
         UNROLL for (int i = 0; i < LANES; i++) {
             store_packed(to + (word + i) * SPAN * PAIR, (Operand)square[i]);

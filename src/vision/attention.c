@@ -3,8 +3,8 @@
 #include "base/numbers.h"
 #include "kernels/field.h"
 
-#define CHUNKS_PER_THREAD 16 /* wanted, so that threads end together */
-#define LEAST_QUERIES 96     /* of a task: each packs all keys of its field */
+#define CHUNKS_PER_THREAD 8 /* wanted, so that threads end together */
+#define LEAST_QUERIES 96    /* of a task: each packs all keys of its field */
 
 typedef struct Task {
     const Attention *attention;
