@@ -31,12 +31,35 @@ static RowPlace place_of(HeapTuple tuple, TupleDesc columns) {
     return place;
 }
 
+static int compare_places(const void *a, const void *b) {
+    RowPlace left = *(const RowPlace *)a, right = *(const RowPlace *)b;
+
+    if (left.table != right.table)
+        return left.table < right.table ? -1 : 1;
+    return ItemPointerCompare(&left.ctid, &right.ctid);
+}
+
+/*
+ * Planned without loops over loops. Few of the conditions have statistics to go by, those on
+ * failures seldom have any; a planner that takes many rows for a few would compare each with each.
+ */
+static Portal open_pending(const ConvertRows *rows) {
+    Datum values[] = {ObjectIdGetDatum(rows->source), TimestampTzGetDatum(rows->since)};
+    int nest = NewGUCNestLevel();
+    Portal cursor;
+
+    set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+                      0, false);
+    cursor = SPI_cursor_open(NULL, rows->sql.pending, values, NULL, false);
+    AtEOXact_GUC(true, nest);
+    return cursor;
+}
+
 RowPlace *rows_find(const ConvertRows *rows, int64 *count) {
     MemoryContext context = CurrentMemoryContext;
-    Datum values[] = {ObjectIdGetDatum(rows->source), TimestampTzGetDatum(rows->since)};
     int64 room = ROWS_AT_ONCE;
     RowPlace *places = palloc(room * sizeof *places);
-    Portal cursor = SPI_cursor_open(NULL, rows->sql.pending, values, NULL, false);
+    Portal cursor = open_pending(rows);
 
     *count = 0;
     for (;;) {
@@ -52,6 +75,7 @@ RowPlace *rows_find(const ConvertRows *rows, int64 *count) {
     }
     SPI_cursor_close(cursor);
     MemoryContextSwitchTo(context);
+    qsort(places, *count, sizeof *places, compare_places);
     return places;
 }
 

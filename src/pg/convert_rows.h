@@ -44,7 +44,7 @@ typedef struct ConvertRow {
     Bitmapset *stored; /* numbers of pages that the target table has from an earlier job */
 } ConvertRow;
 
-/* Where the pending rows are; palloc'ed. */
+/* Where the pending rows are, in the order in which they are stored; palloc'ed. */
 RowPlace *rows_find(const ConvertRows *rows, int64 *count);
 
 /* false: no pending row is there, or somebody holds it. The key lies in the context `kept`. */

@@ -257,31 +257,22 @@ static void append_match(StringInfo sql, const Writer *writer, const char *befor
     }
 }
 
-/*
- * "there is a failure of this row, recorded OPERATOR $2". Of all rows that is asked by hashing the
- * failures: a planner without statistics of them takes them for few, and would join in a loop.
- */
-static void append_failure(StringInfo sql, const Writer *writer, const char *operator_name,
-                           bool all_rows) {
+/* "EXISTS (a failure of this row, recorded OPERATOR $2)" */
+static void append_failure(StringInfo sql, const Writer *writer, const char *operator_name) {
     const char *other = other_name(writer->source);
 
-    if (all_rows)
-        appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) ANY (SELECT %s.key", writer->key_text,
-                         other);
-    else
-        appendStringInfoString(sql, "EXISTS (SELECT");
     appendStringInfo(sql,
-                     " FROM %s AS %s WHERE %s.role OPERATOR(pg_catalog.=) CURRENT_USER"
+                     "EXISTS (SELECT FROM %s AS %s"
+                     " WHERE %s.role OPERATOR(pg_catalog.=) CURRENT_USER"
                      " AND %s.source OPERATOR(pg_catalog.=) $1"
-                     " AND %s.failed_at OPERATOR(pg_catalog.%s) $2",
-                     writer->failures, other, other, other, other, operator_name);
-    if (!all_rows)
-        appendStringInfo(sql, " AND %s.key OPERATOR(pg_catalog.=) %s", other, writer->key_text);
-    appendStringInfoChar(sql, ')');
+                     " AND %s.key OPERATOR(pg_catalog.=) %s"
+                     " AND %s.failed_at OPERATOR(pg_catalog.%s) $2)",
+                     writer->failures, other, other, other, other, writer->key_text, other,
+                     operator_name);
 }
 
 /* "it has no text, or one that lacks pages" */
-static void append_not_stored(StringInfo sql, const Writer *writer, bool all_rows) {
+static void append_not_stored(StringInfo sql, const Writer *writer) {
     const ConvertTables *tables = writer->tables;
 
     if (writer->target == NULL) {
@@ -293,22 +284,22 @@ static void append_not_stored(StringInfo sql, const Writer *writer, bool all_row
     appendStringInfoChar(sql, ')');
     if (tables->retry) {
         appendStringInfoString(sql, " OR ");
-        append_failure(sql, writer, "<", all_rows);
+        append_failure(sql, writer, "<");
     }
     appendStringInfoChar(sql, ')');
 }
 
 /* Everything after the select list of a query for pending rows. */
-static void append_pending(StringInfo sql, const Writer *writer, bool all_rows) {
+static void append_pending(StringInfo sql, const Writer *writer) {
     const ConvertTables *tables = writer->tables;
 
     appendStringInfo(sql, " FROM %s WHERE ", writer->source_name);
     if (tables->filter != NULL) /* may end in a comment, hence the line feed */
         appendStringInfo(sql, "(%s\n) AND ", tables->filter);
     appendStringInfo(sql, "%s IS NOT NULL AND ", column(writer->source, tables->image));
-    append_not_stored(sql, writer, all_rows);
+    append_not_stored(sql, writer);
     appendStringInfoString(sql, " AND NOT ");
-    append_failure(sql, writer, ">=", all_rows);
+    append_failure(sql, writer, ">=");
 }
 
 /* " AND" or " WHERE" it is this row */
@@ -382,17 +373,12 @@ static SPIPlanPtr rehearse_and_prepare(const char *sql, int parameters, const Oi
 static void prepare_queries(const Writer *writer, ConvertSql *out) {
     static const Oid types[] = {REGCLASSOID, TIMESTAMPTZOID, OIDOID, TIDOID};
     StringInfoData sql;
-    int select_end;
 
     initStringInfo(&sql);
     appendStringInfo(&sql, "SELECT %s, %s", column(writer->source, "tableoid"),
                      column(writer->source, "ctid"));
-    select_end = sql.len;
-    append_pending(&sql, writer, true);
+    append_pending(&sql, writer);
     out->pending = prepare(sql.data, 2, types);
-
-    sql.data[sql.len = select_end] = '\0';
-    append_pending(&sql, writer, false);
     append_row(&sql, writer, "AND", 3);
     /* A weaker lock than FOR UPDATE: rows that refer to this one may come and go meanwhile. */
     appendStringInfoString(&sql, " FOR NO KEY UPDATE SKIP LOCKED");
@@ -401,7 +387,7 @@ static void prepare_queries(const Writer *writer, ConvertSql *out) {
     resetStringInfo(&sql);
     appendStringInfo(&sql, "SELECT %s, %s", writer->key_text,
                      column(writer->source, writer->tables->image));
-    append_pending(&sql, writer, false);
+    append_pending(&sql, writer);
     append_row(&sql, writer, "AND", 3);
     out->fetch = prepare(sql.data, 4, types);
 }

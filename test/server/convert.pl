@@ -183,6 +183,24 @@ is(query('SELECT count(content) FROM undone'), '8', 'the other rows have their t
 is(query('SELECT key, sqlstate FROM ocr_failures'), '3|09000', 'what a trigger prevents is a failure');
 query('TRUNCATE ocr_failures');
 
+# ---- many rows and failures, of which the planner knows nothing or everything ----
+
+query(q{
+	CREATE TABLE many AS SELECT n AS id, CASE WHEN n > 5 THEN 'no image'::bytea END AS image, NULL::text AS content
+		FROM generate_series(1, 250000) AS n;
+	UPDATE many SET image = scans.image FROM scans WHERE many.id = scans.id AND many.id <= 5;
+	ALTER TABLE many ADD PRIMARY KEY (id);
+	INSERT INTO ocr_failures (source, key, page, error, sqlstate, failed_at)
+		SELECT 'many', id, 1, '', 'OC002', now() FROM many WHERE id > 5;
+});
+for my $known ('', 'ANALYZE ocr_failures;')
+{
+	query("UPDATE many SET content = NULL WHERE id <= 5; $known");
+	is(query(q{SET statement_timeout = '30s'; CALL ocr_convert('many', 'image', 'content', mode => 'tiny')}), '5|0',
+		'rows are not compared with each failure');
+}
+query('TRUNCATE ocr_failures; DROP TABLE many');
+
 # ---- odd names, a key of two columns, partitions, a hostile search_path ----
 
 query(q{
