@@ -29,7 +29,7 @@ static volatile float sink[POOL_MAX_THREADS]; /* what is computed must be used *
 
 #if defined(__x86_64__)
 #define STEPS 1000000
-#define SUMS 12 /* enough to hide the latency of one */
+#define SUMS 14 /* enough to hide the latency of one */
 
 #define PEAK(name, target_string, Vector, operation, zero)                                         \
     __attribute__((target(target_string), noinline)) static float name(void) {                     \
@@ -37,7 +37,7 @@ static volatile float sink[POOL_MAX_THREADS]; /* what is computed must be used *
         for (int i = 0; i < SUMS; i++)                                                             \
             sums[i] = zero;                                                                        \
         for (int step = 0; step < STEPS; step++) {                                                 \
-            _Pragma("GCC unroll 12") for (int i = 0; i < SUMS; i++) sums[i] = operation;           \
+            _Pragma("GCC unroll 14") for (int i = 0; i < SUMS; i++) sums[i] = operation;           \
             __asm__ volatile("" : "+v"(half));                                                     \
         }                                                                                          \
         float total = 0;                                                                           \
