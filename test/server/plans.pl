@@ -100,15 +100,21 @@ sub threads_of
 }
 
 chomp(my $cores = `nproc`);
-my $session = $node->background_psql('postgres');
+my $session = $node->background_psql('postgres', on_error_stop => 0);
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
 $session->query_safe("SELECT ocr(image) FROM scans WHERE id = 1");
 is(threads_of($pid), $cores, 'one process takes all cores');
 
-# Look at leader and worker until each has its share of the cores, which takes them a page.
+# Look at leader and worker until each has its share of the cores, which takes them a page, and then end the query.
 my $share = max(1, int($cores / 2));
+$node->safe_psql('postgres', q{
+	-- Of many blocks, so that there are some for each process.
+	CREATE TABLE work AS SELECT image, repeat(md5(n::text), 30) AS filler FROM scans, generate_series(1, 2000) AS n WHERE id = 1;
+	ALTER TABLE work SET (parallel_workers = 4);
+	ANALYZE work;
+});
 $session->query_until(qr/reading/, "SET max_parallel_workers_per_gather = 1;\n\\echo reading\n"
-	  . "SELECT count(ocr(image, 'small')) FROM scans, generate_series(1, 3);\n\\echo over\n");
+	  . "SELECT count(ocr(image, 'small')) FROM work;\n\\echo over\n");
 my ($both, $shared);
 for (my $end = time + 60; time < $end;)
 {
@@ -120,8 +126,9 @@ for (my $end = time + 60; time < $end;)
 }
 ok($both, 'a worker helps');
 ok($shared, "each process has $share of $cores cores");
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
 $session->query_until(qr/over/, '');
-$session->query_safe("SELECT ocr(image) FROM scans WHERE id = 1");
+$session->query("SELECT ocr(image) FROM scans WHERE id = 1");
 is(threads_of($pid), $cores, 'alone again, all of them');
 $session->quit;
 
