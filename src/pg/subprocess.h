@@ -4,7 +4,9 @@
  * The program gets a file as standard input, a pipe as standard output and a
  * temporary file for its complaints; nothing else of the backend: no other file,
  * no socket, no signal handler, an environment of two variables. It runs in a
- * process group of its own, within limits, and cannot outlive the backend.
+ * process group of its own, within limits, and cannot outlive the backend. (A
+ * backend that dies of SIGKILL kills no group: the kernel ends the program, and
+ * children that it may have find the pipe closed.)
  *
  * A subprocess belongs to the memory context in which it was started: when that
  * is reset, by an error or a cancel too, the group is killed and reaped.

@@ -132,6 +132,7 @@ if ($mode eq 'report')
 	chmod 0644, "$folder/report";
 	page();
 }
+elsif ($mode eq 'alone') { sleep 1000 }
 elsif ($mode eq 'sleep') { fork; sleep 1000 }
 elsif ($mode eq 'slow') { for ($first .. 4) { sleep 1000 if $_ == 2; page() } }
 elsif ($mode eq 'crash') { for ($first .. 4) { kill SEGV => $$ if $_ == 2; page() } }
@@ -260,9 +261,10 @@ cmp_ok(interrupt($read, "SELECT pg_terminate_backend($pid)"), '<', LATENCY_MS, '
 nothing_left('the end of a backend');
 $session->{run}->finish;
 
+# Nobody is left to kill a process group: the kernel ends the program, which here has no children.
 my $victim = $node->background_psql('postgres', on_error_stop => 0);
 $pid = $victim->query_safe('SELECT pg_backend_pid()');
-$victim->query_until(qr/reading/, "$wait\n\\echo reading\n$read\n");
+$victim->query_until(qr/reading/, $wait =~ s/sleep/alone/r . "\n\\echo reading\n$read\n");
 sleep 0.05 until leftovers() =~ m{/proc/.*pgsql_tmp}s;
 kill 'KILL', $pid;
 $node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
