@@ -411,6 +411,7 @@ static json_t *report(void) {
     probe(&limits);
     time_stages(&page, stages);
     long private = private_mb() - (long)(PROBE_BYTES >> 20);
+    time_decode(options.batches[0]); /* maps the experts that its pages choose */
     for (int i = 0; i < options.batch_count; i++)
         steps[i] = time_decode(options.batches[i]);
     probe(&limits);
