@@ -1,4 +1,8 @@
-"""The losses: next token, and three that exist in training only, since the renderer knows where every character stands."""
+"""The losses: next token, and three that exist in training only, since the renderer knows where every character stands.
+
+Nothing here waits for the device: no tensor is made from numbers of the CPU (its copy would wait for all work in the queue),
+no shape depends on data. train.py names what waits all the same.
+"""
 import torch
 import torch.nn.functional as F
 from model import rope_tables
@@ -26,8 +30,7 @@ class Objective:
         side, tile, squash = MODES[batch["mode"]]
         if tile:
             c, r = batch["grid"]
-            scale = torch.tensor([tile * c, tile * r], device=self.device) / sizes
-            return at * scale[:, None]
+            return at * torch.stack([tile * c / sizes[:, 0], tile * r / sizes[:, 1]], 1)[:, None]
         box = global_box(batch["sizes"], side, squash).float()
         return box[:, None, :2] + at * (box[:, 2:] / sizes)[:, None]
 
@@ -43,7 +46,7 @@ class Objective:
             t = torch.arange(inputs.shape[1], device=dev)
             spoil = (torch.rand(inputs.shape, device=dev) < corrupt) & (inputs != self.newline) & (t >= first[:, None])
             inputs = torch.where(spoil, torch.randint(3, model.c.vocab - 10, inputs.shape, device=dev), inputs)
-            inputs[inputs == PAD] = EOS
+            inputs.masked_fill_(inputs == PAD, EOS)
             answers = torch.where((t[None] + 1 >= first[:, None]), ids[:, 1:], torch.full_like(ids[:, 1:], PAD))
         with torch.autocast(dev, dtype=torch.bfloat16, enabled=cuda):
             kind = torch.bfloat16 if cuda else torch.float32
@@ -78,15 +81,15 @@ class Objective:
             c, r = batch["grid"]
             view_side = tile or side
             p = self.place(points, batch)
-            empty = torch.rand(count, n // 3 + 1, 2, device=dev) * torch.tensor([c * view_side, r * view_side], device=dev)
-            p = torch.cat([p, empty], 1)
+            empty = torch.rand(count, n // 3 + 1, 2, device=dev) * view_side
+            p = torch.cat([p, torch.stack([empty[..., 0] * c, empty[..., 1] * r], -1)], 1)
             x, y = p[..., 0].clamp(0, c * view_side - .01), p[..., 1].clamp(0, r * view_side - .01)
             view = (torch.arange(count, device=dev)[:, None] * r + (y / view_side).long()) * c + (x / view_side).long()
             x, y = x % view_side, y % view_side
             slot = (view * (view_side // 16) + (y / 16).long()) * (view_side // 4) + (x / 4).long()
             taken = torch.zeros(count * r * c * (view_side // 16) * (view_side // 4) + 1, dtype=torch.bool, device=dev)
             known = batch["answers"] >= 0
-            taken[torch.where(known, slot[:, :n], torch.full_like(slot[:, :n], len(taken) - 1)).flatten()] = True
+            taken.index_fill_(0, torch.where(known, slot[:, :n], torch.full_like(slot[:, :n], len(taken) - 1)).flatten(), True)
             answer = torch.cat([batch["answers"], torch.where(taken[slot[:, n:]], -100, 0)], 1)
         flat = [v.flatten() for v in (view, x, y, answer)]
         with torch.autocast(dev, dtype=torch.bfloat16, enabled=dev == "cuda"):

@@ -383,7 +383,7 @@ class SlotHead(nn.Module):
         at = (view * grid + (y / cell).long().clamp(0, grid - 1)) * grid + (x / cell).long().clamp(0, grid - 1)
         slot = ((y % cell) * (self.rows / cell)).long().clamp(0, self.rows - 1) * self.columns + ((x % cell) * (self.columns / cell)).long().clamp(0, self.columns - 1)
         h = F.gelu(self.up(features)).view(-1, self.inner)
-        logits = self.out(h[at * (self.rows * self.columns) + slot]).float()
+        logits = self.out(h.index_select(0, at * (self.rows * self.columns) + slot)).float()      # its gradient needs no sorting, as that of h[...] does
         hit = ((logits.argmax(-1) == answer) & (answer > 0)).sum() / (answer > 0).sum().clamp(min=1)
         return F.cross_entropy(logits, answer, ignore_index=-100), hit.detach()
 

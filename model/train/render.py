@@ -25,30 +25,37 @@ def global_box(sizes, side, squash):
     return torch.stack([torch.round((side - nw) * .5), torch.round((side - nh) * .5), nw, nh], 1)
 
 
-def resampler(n, start, length, out, most):
-    """Pillow's bicubic as a matrix. n, start, length [B]: source pixels, place in the view; -> [B][out][most]; rows outside are 0."""
+def resampler(n, start, length, out, most, zoom):
+    """Pillow's bicubic. n, start, length [B]: source pixels, place in the view; zoom: at least the largest n / length.
+    -> weights of the source pixels that an output pixel takes, which they are [B][out][taps], which outputs lie in the view [B][out]"""
     dev = n.device
     n, start, length = (v.float()[:, None] for v in (n, start, length))
     scale = n / length
     wide = scale.clamp(min=1)
     i = torch.arange(out, device=dev)[None]
     centre = (i - start + .5) * scale
-    j = torch.arange(most, device=dev).float()
+    taps = min(most, int(4 * max(1, zoom)) + 3)
+    j = (centre - 2 * wide).floor().clamp(0, most - taps)[..., None] + torch.arange(taps, device=dev)
     x = ((j + .5) - centre[..., None]).div_(wide[..., None]).abs_()
     k = torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, torch.where(x < 2, ((-.5 * x + 2.5) * x - 4) * x + 2, torch.zeros_like(x)))
     inside = (i >= start) & (i < start + length)
     k = k * (inside[..., None] & (j < n[..., None]))
-    return k / k.sum(-1, keepdim=True).clamp(min=1e-6)
+    return k / k.sum(-1, keepdim=True).clamp(min=1e-6), j.long(), inside
 
 
-def fit(image, sizes, box, out_w, out_h):
+def matrix(weights, at, most, kind):
+    """-> [B][out][most]. Working out only the weights that are not 0 spares most of the memory traffic of a full matrix."""
+    return torch.zeros(*at.shape[:2], most, dtype=kind, device=at.device).scatter_(2, at, weights.to(kind))
+
+
+def fit(image, sizes, box, out_w, out_h, zoom):
     """image [B][1][H][W] -> [B][out_h][out_w], the page in `box`, grey around it"""
-    kx = resampler(sizes[:, 0], box[:, 0], box[:, 2], out_w, image.shape[3]).to(image.dtype)
-    ky = resampler(sizes[:, 1], box[:, 1], box[:, 3], out_h, image.shape[2]).to(image.dtype)
-    rows = (image[:, 0] @ kx.transpose(1, 2)).clamp(0, 1)
-    v = (ky @ rows).clamp(0, 1)
-    outside = (ky.sum(2) < .5)[:, :, None] | (kx.sum(2) < .5)[:, None, :]
-    return v.masked_fill(outside, GREY)
+    h, w = image.shape[2:]
+    kx, at, across = resampler(sizes[:, 0], box[:, 0], box[:, 2], out_w, w, zoom)
+    rows = (image[:, 0] @ matrix(kx, at, w, image.dtype).transpose(1, 2)).clamp(0, 1)
+    ky, at, down = resampler(sizes[:, 1], box[:, 1], box[:, 3], out_h, h, zoom)
+    v = (matrix(ky, at, h, image.dtype) @ rows).clamp(0, 1)
+    return v.masked_fill(~(down[:, :, None] & across[:, None, :]), GREY)
 
 
 class Renderer:
@@ -59,7 +66,7 @@ class Renderer:
         k = torch.arange(8).float()
         d = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * .5
         d[0] *= 2 ** -.5
-        self.dct, self.quant = d.to(device), torch.tensor(JPEG).float().to(device)
+        self.dct, self.quant = torch.kron(d, d).to(device), torch.tensor(JPEG).float().flatten().to(device)
         self.textures = self.make_textures()
         self.random = random.Random(seed)
 
@@ -125,14 +132,14 @@ class Renderer:
         return outside
 
     def jpeg(self, x):
+        """The transform of a block of 8 x 8 is one row of a product with a 64 x 64 matrix."""
         n, _, h, w = x.shape
-        quality = torch.rand(n, 1, 1, 1, 1, device=self.device) * 70 + 20
+        quality = torch.rand(n, 1, 1, device=self.device) * 70 + 20
         scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
         q = (self.quant * scale / 100).round().clamp(min=1) / 255
-        b = x.float().clamp(0, 1).view(n, h // 8, 8, w // 8, 8).permute(0, 1, 3, 2, 4) - .5
-        c = self.dct @ b @ self.dct.t()
-        b = self.dct.t() @ (torch.round(c / q) * q) @ self.dct + .5
-        return b.permute(0, 1, 3, 2, 4).reshape(n, 1, h, w)
+        b = x.float().clamp(0, 1).view(n, h // 8, 8, w // 8, 8).permute(0, 1, 3, 2, 4).reshape(n, -1, 64) - .5
+        b = (torch.round(b @ self.dct.t() / q) * q) @ self.dct + .5
+        return b.view(n, h // 8, w // 8, 8, 8).permute(0, 1, 3, 2, 4).reshape(n, 1, h, w)
 
     def spoil(self, m, at, sizes, batch, strength):
         """ink m -> grey image [B][1][H][W] in 0..1, centres moved"""
@@ -154,11 +161,10 @@ class Renderer:
             return x * (1 - k) + change(x) * k
         x = torch.arange(m.shape[3], device=dev)
         y = torch.arange(m.shape[2], device=dev)[:, None]
-        if dots:                                                                                # needles of a dot matrix
+        if len(dots):                                                                           # needles of a dot matrix
             pitch = 2 + r.random() * 1.5
             mask = (((x / pitch) % 1 - .5) ** 2 + ((y / pitch) % 1 - .5) ** 2 < .3).to(half)
-            i = torch.tensor(dots, device=dev)
-            m[i] = F.max_pool2d(m[i], 2, 1, 1)[..., :-1, :-1] * mask
+            m[dots] = F.max_pool2d(m[dots], 2, 1, 1)[..., :-1, :-1] * mask
         grow = lambda z: F.max_pool2d(z, 3, 1, 1)
         apply(m, .15, lambda z: mix(z, grow, .1, .7))
         apply(m, .12, lambda z: mix(z, lambda q: -grow(-q), .1, .45))
@@ -226,14 +232,14 @@ class Renderer:
         side, tile, squash = MODES[batch["mode"]]
         tint = 1 - (torch.rand(count, 1, 1, 1, device=self.device) < .25 * strength) * torch.rand(count, 3, 1, 1, device=self.device) * .12
         tint = tint.to(self.half)
-        globe = fit(im, sizes, global_box(sizes, side, squash), side, side)
+        globe = fit(im, sizes, global_box(sizes, side, squash), side, side, max(h, w) / side * 1.1)
         colour = lambda v, t: (v[:, None] * t * 2 - 1)
         tiles = None
         if tile:
             c, r = batch["grid"]
             zero = torch.zeros(count, device=self.device)
             box = torch.stack([zero, zero, zero + tile * c, zero + tile * r], 1)
-            tiles = fit(im, sizes, box, tile * c, tile * r).view(count, r, tile, c, tile).transpose(2, 3).reshape(count * r * c, tile, tile)
+            tiles = fit(im, sizes, box, tile * c, tile * r, max(w / (tile * c), h / (tile * r))).view(count, r, tile, c, tile).transpose(2, 3).reshape(count * r * c, tile, tile)
             tiles = colour(tiles, tint.repeat_interleave(r * c, 0))
         n = batch["at"].shape[1]
         return colour(globe, tint), tiles, at[:, :n], at[:, n:]

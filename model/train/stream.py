@@ -162,7 +162,7 @@ def collate(samples, mode, grid):
     glyphs = np.concatenate([np.concatenate([g, np.full((len(g), 1), k)], 1) for k, g in enumerate(map(finish, pages))])
     return dict(mode=mode, grid=grid, canvas=[-(-max(s) // 16) * 16 for s in ([p.height for p in pages], [p.width for p in pages])],
                 total=int((glyphs[:, 1] * glyphs[:, 2]).sum()), glyphs=torch.from_numpy(glyphs.astype(np.int32)), sizes=torch.tensor([(p.width, p.height) for p in pages]),
-                dots=[k for k, p in enumerate(pages) if p.dots], pictures=[(k, *q) for k, p in enumerate(pages) for q in p.pictures],
+                dots=torch.tensor([k for k, p in enumerate(pages) if p.dots], dtype=torch.long), pictures=[(k, *q) for k, p in enumerate(pages) for q in p.pictures],
                 layout=torch.tensor([p.layout for p in pages]), first=torch.tensor([s.first for s in samples]),
                 ids=padded([s.ids for s in samples], PAD, step=32), at=padded([s.at for s in samples], -1, (2,), 32, np.float32),
                 points=padded([s.points for s in samples], -1, (2,), 1, np.float32), answers=padded([s.answers for s in samples], -100))
