@@ -9,15 +9,18 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            shapes = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                m = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                shapes.setdefault(p.shape, []).append((p, p.grad.lerp(m, group["momentum"])))
+            shapes, trained = {}, [p for p in group["params"] if p.grad is not None]
+            for p in trained:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            grads, momenta = [p.grad for p in trained], [self.state[p]["momentum"] for p in trained]
+            keep = group["momentum"]
+            torch._foreach_mul_(momenta, keep)
+            torch._foreach_add_(momenta, grads, alpha=1 - keep)
+            ahead = torch._foreach_mul(momenta, keep)
+            torch._foreach_add_(ahead, grads, alpha=1 - keep)
+            for p, u in zip(trained, ahead):
+                shapes.setdefault(p.shape, []).append((p, u))
             for (rows, columns), pairs in shapes.items():
                 x = torch.stack([u for _, u in pairs]).bfloat16()
                 if rows > columns:
@@ -25,7 +28,7 @@ class Muon(torch.optim.Optimizer):
                 x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
                 for _ in range(5):
                     a = x @ x.mT
-                    x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+                    x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
                 if rows > columns:
                     x = x.mT
                 x = x.float() * max(1, rows / columns) ** .5

@@ -147,9 +147,11 @@ class Renderer:
         dots, pictures, layout = batch["dots"], batch["pictures"], batch["layout"]
         rand = lambda lo, hi, n: (torch.rand(n, 1, 1, 1, device=dev) * (hi - lo) + lo).to(half)
 
+        orders = iter(batch["orders"])
+
         def some(p):
-            n = int(count * p * strength + r.random())
-            return torch.randperm(count, device=dev)[:n] if n else None
+            n, order = int(count * p * strength + r.random()), next(orders)
+            return order[:n] if n else None
 
         def apply(x, p, change):
             i = some(p)

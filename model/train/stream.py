@@ -14,6 +14,7 @@ GRIDS = {(2, 3): 60, (3, 2): 8, (2, 2): 6, (3, 3): 5, (1, 2): 5, (2, 1): 5, (1, 
 # mode -> least print in pixels of the view, most characters, most tokens
 SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (13, 4200, 1792), "large": (13, 4200, 1792), "gundam": (13.5, 4800, 2048)}
 WORK = 125_000          # of a batch, in tokens of the decoder
+ORDERS = 32             # random orders of a batch's pages: each way of spoiling takes the first few of one
 
 
 @dataclass
@@ -133,7 +134,7 @@ class PageStream:
             now.append(s)
         out.append(now)
         self.r.shuffle(out)
-        return [collate(b, mode, grid) for b in out if len(b) > 1]
+        return [collate(b, mode, grid, self.r) for b in out if len(b) > 1]
 
 
 def cost(mode, grid):
@@ -156,14 +157,15 @@ def padded(rows, fill, shape=(), step=1, kind=np.int64):
     return torch.from_numpy(out)
 
 
-def collate(samples, mode, grid):
+def collate(samples, mode, grid, rnd):
     """What the renderer and the losses take. Lists, not tensors, where the CPU reads them."""
     pages = [s.page for s in samples]
+    orders = np.array([rnd.sample(range(len(pages)), len(pages)) for _ in range(ORDERS)])
     glyphs = np.concatenate([np.concatenate([g, np.full((len(g), 1), k)], 1) for k, g in enumerate(map(finish, pages))])
     return dict(mode=mode, grid=grid, canvas=[-(-max(s) // 16) * 16 for s in ([p.height for p in pages], [p.width for p in pages])],
                 total=int((glyphs[:, 1] * glyphs[:, 2]).sum()), glyphs=torch.from_numpy(glyphs.astype(np.int32)), sizes=torch.tensor([(p.width, p.height) for p in pages]),
                 dots=torch.tensor([k for k, p in enumerate(pages) if p.dots], dtype=torch.long), pictures=[(k, *q) for k, p in enumerate(pages) for q in p.pictures],
-                layout=torch.tensor([p.layout for p in pages]), first=torch.tensor([s.first for s in samples]),
+                orders=torch.from_numpy(orders), layout=torch.tensor([p.layout for p in pages]), first=torch.tensor([s.first for s in samples]),
                 ids=padded([s.ids for s in samples], PAD, step=32), at=padded([s.at for s in samples], -1, (2,), 32, np.float32),
                 points=padded([s.points for s in samples], -1, (2,), 1, np.float32), answers=padded([s.answers for s in samples], -100))
 

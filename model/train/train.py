@@ -90,7 +90,7 @@ def bench(args, stream, step, device, log):
     for mode, grid, fill, count in (("tiny", (1, 1), .5, 128), ("small", (1, 1), .5, 80), ("base", (1, 1), .2, 48), ("base", (1, 1), .9, 28),
                                     ("gundam", (2, 3), .2, 16), ("gundam", (2, 3), .9, 12)):
         t = time.time()
-        batches = [to(collate([stream.sample(mode, grid, 1.0, fill) for _ in range(count)], mode, grid), device) for _ in range(2)]
+        batches = [to(collate([stream.sample(mode, grid, 1.0, fill) for _ in range(count)], mode, grid, stream.r), device) for _ in range(2)]
         made = (time.time() - t) / 2
         t = time.time()
         for b in batches:
