@@ -10,13 +10,18 @@ from render import MODES, global_box
 from tokenizer import EOS, PAD
 
 LOOKS = 320            # tokens of a page whose attention and place are taught
+FIRST, DIGIT = 3.0, 3.0  # weights of the first token of a line, where lines are skipped or read twice, and of the figures of a box; others weigh 1
 
 
 class Objective:
-    def __init__(self, model, teachers, renderer, newline):
-        self.model, self.teachers, self.renderer, self.newline = model, teachers, renderer, newline
+    def __init__(self, model, teachers, renderer, tokenizer):
+        self.model, self.teachers, self.renderer = model, teachers, renderer
         self.device = renderer.device
         self.tables = None
+        known = [tokenizer.bytes.get(k, b"") for k in range(tokenizer.size)]
+        self.breaks = torch.tensor([b.endswith(b"\n") for b in known], device=self.device)          # tokens after which a line begins
+        self.digits = torch.tensor([b.isdigit() for b in known], device=self.device)
+        self.box, self.box_end = tokenizer.added["<|det|>"], tokenizer.added["<|/det|>"]
 
     def rope(self, n):
         if self.tables is None or len(self.tables[0]) < n:
@@ -34,6 +39,23 @@ class Objective:
         box = global_box(batch["sizes"], side, squash).float()
         return box[:, None, :2] + at * (box[:, 2:] / sizes)[:, None]
 
+    def corrupted(self, ids, first, share):
+        """The decoder's input: some tokens are others, half of them from elsewhere on the page, so that it trusts the picture
+        and finds back where it went astray."""
+        t = torch.arange(ids.shape[1], device=self.device)
+        there = (ids != PAD) & (t >= first[:, None])
+        elsewhere = ids.gather(1, (first[:, None] + torch.rand(ids.shape, device=self.device) * (there.sum(1) - 1)[:, None]).long().clamp(0, ids.shape[1] - 1))
+        any_token = torch.randint(3, self.model.c.vocab - 10, ids.shape, device=self.device)
+        u = torch.rand(ids.shape, device=self.device)
+        wrong = torch.where(u < share / 2, elsewhere, any_token)
+        return torch.where((u < share) & there & ~self.breaks[ids], wrong, ids).masked_fill(ids == PAD, EOS)
+
+    def special(self, ids, first):
+        """-> which tokens ids[:, 1:] begin a line, which are figures of a box"""
+        inside = ((ids == self.box).cumsum(1) > (ids == self.box_end).cumsum(1))[:, 1:]
+        t = torch.arange(1, ids.shape[1], device=self.device)
+        return self.breaks[ids[:, :-1]] | (t == first[:, None]), self.digits[ids[:, 1:]] & inside
+
     def __call__(self, batch, slots, guide, strength=1.0, corrupt=.08):
         """-> loss, {name: value} for the log"""
         dev, model = self.device, self.model
@@ -42,12 +64,11 @@ class Objective:
         side, tile, _ = MODES[batch["mode"]]
         with torch.no_grad():
             globe, tiles, at, points = self.renderer(batch, strength)
-            inputs = ids[:, :-1].clone()
+            inputs = self.corrupted(ids[:, :-1], first, corrupt)
             t = torch.arange(inputs.shape[1], device=dev)
-            spoil = (torch.rand(inputs.shape, device=dev) < corrupt) & (inputs != self.newline) & (t >= first[:, None])
-            inputs = torch.where(spoil, torch.randint(3, model.c.vocab - 10, inputs.shape, device=dev), inputs)
-            inputs.masked_fill_(inputs == PAD, EOS)
             answers = torch.where((t[None] + 1 >= first[:, None]), ids[:, 1:], torch.full_like(ids[:, 1:], PAD))
+            asked = answers != PAD
+            begins, figures = (k & asked for k in self.special(ids, first))
         with torch.autocast(dev, dtype=torch.bfloat16, enabled=cuda):
             kind = torch.bfloat16 if cuda else torch.float32
             g, neck = model.encode(globe.to(kind))
@@ -59,17 +80,19 @@ class Objective:
             start = picture.shape[1] + 1
             h, load, taught, state = model.decode(x, *self.rope(x.shape[1]))
             logits = model.lm_head(h[:, start:]).float()
-        ce = F.cross_entropy(logits.flatten(0, 1), answers.flatten(), ignore_index=PAD)
+        ce = F.cross_entropy(logits.flatten(0, 1), answers.flatten(), ignore_index=PAD, reduction="none").view(answers.shape)
         with torch.no_grad():
-            asked = answers != PAD
-            log = dict(ce=ce.detach(), acc=((logits.argmax(-1) == answers) & asked).sum() / asked.sum(), tokens=asked.sum())
-        loss = ce + load
+            weight = asked + (FIRST - 1) * begins + (DIGIT - 1) * figures
+            right = logits.argmax(-1) == answers
+            part = lambda which: (right & which).sum() / which.sum()                  # not a number where there is none
+            log = dict(ce=ce.sum() / asked.sum(), acc=part(asked), first=part(begins), box=part(figures), tokens=asked.sum())
+        loss = (ce * weight).sum() / weight.sum() + load
         if slots:
             l, hits = self.slot_loss(batch, points, g if fine is None else fine, neck)
             loss = loss + slots * l
             log.update(slot=hits[0], neck=hits[1])
         if guide:
-            look, place = self.guide_loss(batch, at, asked, taught, state, start)
+            look, place = self.guide_loss(batch, at, asked, begins | figures, taught, state, start)
             loss = loss + guide * (look + .5 * place)
             log.update(look=look.detach(), place=place.detach())
         return loss, log
@@ -97,14 +120,16 @@ class Objective:
             l2, a2 = self.teachers.neck(neck.permute(0, 2, 3, 1).flatten(0, 2), view_side // 16, 16, *flat)
         return l1 + l2, (a1, a2)
 
-    def guide_loss(self, batch, at, asked, taught, state, start):
-        """-> cross entropy of the taught heads' attention with the cell that holds the next token, and of its place told from the state"""
+    def guide_loss(self, batch, at, asked, special, taught, state, start):
+        """-> cross entropy of the taught heads' attention with the cell that holds the next token, and of its place told from the state,
+        over all special tokens and some of the others"""
         dev, count = self.device, len(at)
         side, tile, _ = MODES[batch["mode"]]
         with torch.no_grad():
-            pick = torch.randint(0, asked.shape[1], (count, min(LOOKS, asked.shape[1])), device=dev)
+            known = asked & (at[:, 1:, 0] >= 0)
+            pick = (torch.rand(asked.shape, device=dev) + special + 2 * known).topk(min(LOOKS, asked.shape[1]))[1]
             target = at[:, 1:].gather(1, pick[..., None].expand(-1, -1, 2))
-            weight = (asked.gather(1, pick) & (target[..., 0] >= 0)).float()
+            weight = known.gather(1, pick).float()
             p = self.place(target, batch)
             c, r = batch["grid"]
             across, down = (10 * c, 10 * r) if tile else (side // 64, side // 64)

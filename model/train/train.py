@@ -3,10 +3,11 @@
     train.py --assets DIR --vocabulary tokenizer.json --out DIR [--resume DIR/weights] --minutes 9 --progress 0 .35 --rate 1 1
 
 --progress is the part of the whole curriculum that this stage covers, --rate the factors on the learning rates at its
-start and end. Everything that decides the recipe is in `curriculum` and `teaching` below. A number written to OUT/minutes
-while the stage runs becomes its new length.
+start and end. Everything that decides the recipe is in `curriculum` and `teaching` below. The minutes count from the start of
+the program, drawing of faces and compiling included; a number written to OUT/minutes while it runs becomes its new length.
+SIGTERM ends the stage at once with all that belongs to the end.
 """
-import argparse, json, os, random, time
+import argparse, gc, json, math, os, random, signal, time
 from multiprocessing import Value
 import torch
 import checkpoint
@@ -15,12 +16,14 @@ from evaluate import evaluate
 from fonts import Atlas
 from losses import Objective
 from model import Config, Model, Teachers
-from optimizer import make_optimizers
+from optimizer import Mean, make_optimizers
 from render import Renderer
 from stream import PageStream, Stream, collate
 from tokenizer import Tokenizer
 
 WARM = 100              # steps of warming up
+SAVE = 60               # seconds between saves
+START = time.time()
 
 
 def curriculum(p):
@@ -38,17 +41,18 @@ def curriculum(p):
 
 
 def teaching(p):
-    """progress -> weights of the slot heads and of the guided attention, strength of the spoiling (least, most)"""
-    slots, guide = (1, .5) if p < .4 else (.4, .5) if p < .85 else (.2, .3)
-    return slots, guide, (.5, .5) if p < .05 else (.3, 1)
+    """progress -> weights of the slot heads and of the guided attention, share of the decoder's input that is wrong,
+    strength of the spoiling (least, most)"""
+    slots, guide = (1, .5) if p < .4 else (.4, .5) if p < .9 else (.2, .4)
+    return slots, guide, .08 if p < .4 else .1, (.5, .5) if p < .05 else (.3, 1)
 
 
 class Log:
     def __init__(self, path):
-        self.file, self.start = open(path, "a"), time.time()
+        self.file = open(path, "a")
 
     def __call__(self, **values):
-        line = json.dumps(dict(values, s=round(time.time() - self.start, 1)))
+        line = json.dumps(dict(values, s=round(time.time() - START, 1)))
         print(line, flush=True)
         self.file.write(line + "\n")
         self.file.flush()
@@ -71,6 +75,16 @@ def compile_blocks(model):
         return call
     for block in model.blocks():
         block.forward = freed(torch.compile(block.forward))
+
+
+def choose_allocator():
+    """Batches differ in shape, and plain segments fall to pieces: 80 GB were taken where 44 are needed."""
+    try:
+        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+        torch.zeros(1 << 20, device="cuda")
+    except Exception as e:
+        print("plain segments:", e, flush=True)
+        torch.cuda.memory._set_allocator_settings("expandable_segments:False")
 
 
 def newer(path, minutes):
@@ -109,11 +123,16 @@ def bench(args, stream, step, device, log):
         took = (time.time() - t) / args.bench
         log(bench=mode, fill=fill, pages=count, tokens=batches[0]["ids"].shape[1], make_ms=round(made * 1e3), draw_ms=round(draw * 1e3, 1), step_ms=round(took * 1e3, 1),
             pages_s=round(count / took), first_s=round(first, 1), gb=round(torch.cuda.max_memory_allocated() / 2 ** 30, 1))
-    with torch.profiler.profile() as profile:                                 # of the last: where the time goes
-        for k in range(4):
-            step(batches[k % 2], .3)
+    kernels(step, batches)
+
+
+def kernels(step, batches):
+    """Prints where the device's time goes."""
+    with torch.profiler.profile() as profile:
+        for batch in batches:
+            step(batch, .9, 0.0)
         torch.cuda.synchronize()
-    print(profile.key_averages().table(sort_by="self_device_time_total", row_limit=30, max_name_column_width=60))
+    print(profile.key_averages().table(sort_by="self_device_time_total", row_limit=40, max_name_column_width=70), flush=True)
 
 
 class Step:
@@ -122,16 +141,43 @@ class Step:
         self.optimizers, self.params = make_optimizers(modules, lr, muon)
 
     def __call__(self, batch, progress, rate=1.0):
-        slots, guide, strength = teaching(progress)
-        loss, log = self.objective(batch, slots, guide, random.uniform(*strength))
+        slots, guide, corrupt, strength = teaching(progress)
+        loss, log = self.objective(batch, slots, guide, random.uniform(*strength), corrupt)
         loss.backward()
         log["norm"] = torch.nn.utils.clip_grad_norm_(self.params, 1.0).detach()
         for optimizer, base in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = base * rate
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self.forget()
         return log
+
+    def forget(self):
+        for optimizer, _ in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+
+class Tally:
+    """What the steps of each mode say, kept on the device until it is asked for."""
+
+    def __init__(self):
+        self.values, self.since, self.pages, self.waited = {}, time.time(), 0, 0.0
+
+    def add(self, mode, values):
+        rows = self.values.setdefault(mode, {})
+        for k, v in values.items():
+            rows.setdefault(k, []).append(v.float())
+
+    def report(self, log, device, **more):
+        for mode, rows in sorted(self.values.items()):
+            means = {k: torch.stack(v).nanmean().item() for k, v in rows.items()}
+            log(**more, mode=mode, n=len(rows["ce"]), **{k: round(v, 4) for k, v in means.items() if not math.isnan(v)})
+            if math.isnan(means["ce"]):
+                raise SystemExit("the loss is not a number: the weights of the last save stand")
+        s = time.time() - self.since
+        log(step=more["step"], pages_s=round(self.pages / s), waited=round(self.waited / s, 3), gb=round(torch.cuda.max_memory_allocated() / 2 ** 30, 1) if device == "cuda" else 0,
+            held_gb=round(torch.cuda.memory_reserved() / 2 ** 30, 1) if device == "cuda" else 0)
+        self.__init__()
 
 
 def main():
@@ -159,6 +205,8 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     log = Log(os.path.join(args.out, "log.jsonl"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        choose_allocator()
     random.seed(args.seed)
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
@@ -175,7 +223,7 @@ def main():
     if device == "cuda" and not args.eager:
         compile_blocks(model)
     renderer = Renderer(atlas, device, args.seed)
-    step = Step(Objective(model, teachers, renderer, tokenizer.encode("\n")[0][0]), (model, teachers), args.lr, args.muon)
+    step = Step(Objective(model, teachers, renderer, tokenizer), (model, teachers), args.lr, args.muon)
     if args.bench:
         bench(args, PageStream(atlas.without_pixels(), args.assets, args.vocabulary, 7, args.scale), step, device, log)
         if args.bench_only:
@@ -183,45 +231,52 @@ def main():
     progress = Value("d", args.progress[0])
     loader = iter(torch.utils.data.DataLoader(Stream(atlas, args.assets, args.vocabulary, args.seed, progress, curriculum, args.scale), batch_size=None,
                                               num_workers=args.workers, prefetch_factor=3, pin_memory=device == "cuda"))
-    start = last = saved = time.time()
-    sums, pages, waited, done, saving = {}, 0, 0.0, 0, None
-    a, b = args.progress
-    minutes = args.minutes
-    while done < args.steps and time.time() - start < minutes * 60:
-        part = (time.time() - start) / (minutes * 60)
+    mean = Mean((model, teachers))
+    stop = []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+    tally, done, lost, saving, saved, minutes = Tally(), 0, 0, None, time.time(), args.minutes
+    begin, (a, b), (high, low) = time.time(), args.progress, args.rate
+    while done < args.steps and time.time() < START + minutes * 60 and not stop:
+        part = (time.time() - begin) / (START + minutes * 60 - begin)
         progress.value = p = a + (b - a) * part
+        rate = min(1, (done + 1) / WARM) * (high + (low - high) * part)
         t = time.time()
         batch = to(next(loader), device)
-        waited += time.time() - t
+        tally.waited += time.time() - t
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("warn" if done == WARM else "default")     # one step tells what in it waits for the device
+        try:
+            values = step(batch, p, rate)
+        except torch.cuda.OutOfMemoryError:                                           # a batch that is too large costs only itself
+            lost += 1
+            log(step=done, lost=lost, mode=batch["mode"], pages=len(batch["ids"]))
+            step.forget()
+            torch.cuda.empty_cache()
+            continue
+        mean.update()
+        done += 1
+        tally.pages += len(batch["ids"])
+        tally.add(batch["mode"], values)
+        if done == 2 * WARM:
+            gc.collect()
+            gc.freeze()                                                               # what compiling left is not searched again and again
         if done % 64 == 0:
             minutes = newer(os.path.join(args.out, "minutes"), minutes)
-        rate = min(1, (done + 1) / WARM) * (args.rate[0] + (args.rate[1] - args.rate[0]) * part)
-        values = step(batch, p, rate)
-        done += 1
-        pages += len(batch["ids"])
-        s = sums.setdefault(batch["mode"], {"n": 0})
-        s["n"] += 1
-        for k, v in values.items():
-            s[k] = s.get(k, 0) + v.float()
-        if time.time() - last > 30 or done == args.steps:
-            for mode, s in sorted(sums.items()):
-                n = s.pop("n")
-                log(step=done, p=round(p, 3), rate=round(rate, 3), mode=mode, n=n, **{k: round(float(v) / n, 4) for k, v in s.items()})
-            if not torch.isfinite(values["ce"]):
-                raise SystemExit("the loss is not a number: the weights of the last save stand")
-            log(step=done, pages_s=round(pages / (time.time() - last)), waited=round(waited / (time.time() - last), 3),
-                gb=round(torch.cuda.max_memory_allocated() / 2 ** 30, 1) if device == "cuda" else 0)
-            sums, pages, waited, last = {}, 0, 0.0, time.time()
-        if time.time() - saved > 150:
-            saving = checkpoint.save_beside(os.path.join(args.out, "weights"), model=model, teachers=teachers)
-            saved = time.time()
+        if time.time() - tally.since > 30 or done == args.steps:
+            tally.report(log, device, step=done, p=round(p, 3), rate=round(rate, 3))
+        if time.time() - saved > SAVE and not (saving and saving.is_alive()):
+            mean.swap()
+            saving, saved = checkpoint.save_beside(os.path.join(args.out, "weights"), model=model, teachers=teachers), time.time()
+            mean.swap()
     if saving:
         saving.join()
+    mean.swap()
     checkpoint.save(os.path.join(args.out, "weights"), model=model, teachers=teachers)
-    log(steps=done, minutes=round((time.time() - start) / 60, 2))
-    del loader
+    log(steps=done, lost=lost, minutes=round((time.time() - begin) / 60, 2))
     if args.pages:
         evaluate(model, tokenizer, args.pages, device, os.path.join(args.out, "evaluation.json"), log)
+    if device == "cuda":
+        kernels(step, [to(next(loader), device) for _ in range(4)])
 
 
 if __name__ == "__main__":
