@@ -56,6 +56,7 @@ class Page:
         self.blocks = []
         self.dots = False       # print of a dot matrix
         self.layout = False     # the target is the layout markup
+        self.em = 0.0           # size of the body's print
 
 
 class PageMaker:
@@ -218,7 +219,8 @@ class PageMaker:
 
     def heading(self, x0, x1, y, bottom, face, size, label):
         r = self.r
-        big = min(len(self.sizes) - 1, size + (r.randint(3, 9) if label == "title" else r.randint(0, 4)))
+        low, high = ((6, 11) if label == "title" else (2, 5)) if self.page.layout else ((3, 9) if label == "title" else (0, 4))   # labels must be told by sight
+        big = min(len(self.sizes) - 1, size + r.randint(low, high))
         if r.random() < .6:
             face = r.choice(self.atlas.relatives[face])
         elif r.random() < .4:
@@ -356,11 +358,13 @@ class PageMaker:
     def flow(self, x0, x1, y, bottom, face, size, kinds, align):
         """Fill a column with blocks of the given weights; -> y below."""
         r, em = self.r, self.sizes[size]
+        if self.page.layout:                                                  # names and values without rules look like a table
+            kinds = {k: v for k, v in kinds.items() if k != "fields"}
         while y is not None and y + 1.3 * em < bottom and self.budget > 12 and len(self.page.blocks) < self.most_blocks:
             kind = r.choices(list(kinds), list(kinds.values()))[0]
             room = max(1, int((bottom - y) / (self.lead * em)))
             if kind == "paragraph":
-                n = r.randint(1, max(1, min(room, r.choice([4, 10, 30]))))
+                n = r.randint(1, max(1, min(room, r.choice([4, 10, 30, 60]))))
                 f = self.pick_face() if r.random() < .04 else face
                 below = self.paragraph(x0, x1, y, bottom, f, size, align, n)
             elif kind == "line":
@@ -384,21 +388,22 @@ class PageMaker:
                     break
                 continue
             gap = r.choice([0, .2, .4, .6, 1.0]) * self.spacing
-            y = below + em * (max(gap, r.uniform(.5, 1)) if self.page.layout else gap)      # where blocks end must be seen
+            y = below + em * (max(gap, r.uniform(.5, 1.6)) if self.page.layout else gap)    # where blocks end must be seen
             if r.random() < .02:
                 self.page.rects.append((x0, y - .2 * em, x1 - x0, r.choice([1, 1, 2, 3])))
         return y
 
     KINDS = {
         "prose": dict(paragraph=10, heading=1, title=.6, items=.5),
+        "plain": dict(paragraph=1),
         "mixed": dict(paragraph=5, heading=1.5, title=1, items=1.2, fields=.8, table=1.2, image=.5),
         "tables": dict(paragraph=1.5, heading=.6, title=.5, table=5, fields=1),
         "form": dict(paragraph=1, heading=.7, title=.8, fields=6, table=1),
         "lines": dict(line=1),
     }
 
-    def make(self, width, height, em, budget, kind, noise, layout=False, most_blocks=99):
-        """One page of width x height pixels in print of about em pixels and at most budget characters."""
+    def make(self, width, height, em, budget, kind, noise, layout=False, most_blocks=99, columns=.5):
+        """One page of width x height pixels in print of about em pixels and at most budget characters; columns: chance of two where they fit."""
         r = self.r
         page = self.page = Page(width, height)
         page.layout = layout
@@ -408,9 +413,9 @@ class PageMaker:
         self.spacing = r.choice([0, 1, 1, 1.5])
         typed = r.random() < .1
         self.jitter = r.uniform(.2, .7) if typed and r.random() < .4 else 0
-        page.dots = typed and r.random() < .25
+        page.dots = typed and em > 17 and r.random() < .25                     # needles leave nothing of small print
         face, size = self.pick_face(typed), self.pick_size(em)
-        em = float(self.sizes[size])
+        page.em = em = float(self.sizes[size])
         if kind == "blank":
             return self.blank(page)
         mx, my = width * r.uniform(.01, .12), height * r.uniform(.01, .1)
@@ -432,7 +437,7 @@ class PageMaker:
             if r.random() < .4:
                 y += r.uniform(0, .25) * (bottom - y)
         kinds = self.KINDS[kind]
-        columns = 2 if kind in ("prose", "mixed") and (x1 - x0) / em > 32 and r.random() < .5 else 1
+        columns = 2 if kind in ("prose", "plain", "mixed") and (x1 - x0) / em > 32 and r.random() < columns else 1
         if kind == "form" and r.random() < .3:
             y = self.letterhead(x0, x1, y, bottom, face, size)
         if columns == 2:
@@ -441,15 +446,19 @@ class PageMaker:
                 y = y if below is None else below + .5 * em
             gap = em * r.uniform(.7, 1.6)
             middle = (x0 + x1) / 2
-            start, total = y, self.budget
-            if r.random() < .5:
-                bottom = min(bottom, y + max(8 * em, total * em * .46 / (x1 - x0) * self.lead * em * 1.15))
+            start, total, end = y, self.budget, bottom
+            below = r.random() < .5                                           # something across the page under the columns
+            if below or r.random() < .5:
+                bottom = min(bottom - 4 * em * below, y + max(8 * em, total * em * .46 / (x1 - x0) * self.lead * em * (.95 if below else 1.15)))
             self.budget = total // 2
-            self.flow(x0, middle - gap, start, bottom, face, size, kinds, r.choice(["justify", "left"]))
+            feet = [self.flow(x0, middle - gap, start, bottom, face, size, kinds, r.choice(["justify", "left"]))]
             self.budget += total - total // 2
-            self.flow(middle + gap, x1, start, bottom, face, size, kinds, r.choice(["justify", "left"]))
+            feet.append(self.flow(middle + gap, x1, start, bottom, face, size, kinds, r.choice(["justify", "left"])))
             if r.random() < .2:
                 page.rects.append((middle, start, 1, bottom - start))
+            if below:
+                self.budget = max(self.budget, total // 8)
+                self.flow(x0, x1, max(feet) + em * r.uniform(.3, 1.5), end, face, size, {"table": 3, "paragraph": 1, "heading": .3}, align)
         else:
             self.flow(x0, x1, y, bottom, face, size, kinds, align)
         if foot and self.budget > -40:

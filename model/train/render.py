@@ -109,8 +109,8 @@ class Renderer:
     def warp(self, m, at, sizes, some, angle, stretch, shear):
         """Turn, stretch and shear the pages `some`; moves the centres at [B][T][2] too. -> how far outside the paper [n][1][H][W]"""
         w, h = sizes[some, 0].float(), sizes[some, 1].float()
-        grow_x = 1 + angle.sin().abs() * h / w * torch.rand_like(w)
-        grow_y = 1 + angle.sin().abs() * w / h * torch.rand_like(h)
+        grow_x = 1 + (shear - angle.sin()).abs() * h / w * (torch.rand_like(w) * .4 + .7)       # what is turned must not leave the page
+        grow_y = 1 + angle.sin().abs() * w / h * (torch.rand_like(h) * .4 + .7)
         a, b = angle.cos() * stretch[:, 0] * grow_x, (-angle.sin() + shear) * h / w
         c, d = angle.sin() * w / h, angle.cos() * stretch[:, 1] * grow_y
         canvas_h, canvas_w = m.shape[2:]
@@ -174,15 +174,19 @@ class Renderer:
         i = some(.45)
         if i is not None:
             n = len(i)
-            angle = (torch.rand(n, device=dev) * 2 - 1) * (torch.rand(n, device=dev) * 3.2 * math.pi / 180)
-            stretch = 1 + (torch.rand(n, 2, device=dev) < .5) * (torch.rand(n, 2, device=dev) * .13 - .03)
+            angle = (torch.rand(n, device=dev) * 2 - 1) * (torch.where(torch.rand(n, device=dev) < .8, 2.0, 3.2) * math.pi / 180)
+            stretch = 1 + (torch.rand(n, 2, device=dev) < .5) * (torch.rand(n, 2, device=dev) * .11 - .01)
             shear = (torch.rand(n, device=dev) < .25) * (torch.rand(n, device=dev) * .1 - .05)
             free = (~layout[i]).float()                                                         # boxes in the text must stay true
             angle, shear, stretch = angle * free, shear * free, 1 + (stretch - 1) * free[:, None]
             outside = i, self.warp(m, at, sizes, i, angle, stretch, shear)
-        for _ in range(2):
-            f = r.uniform(.55, .92)
-            apply(m, .08, lambda z: F.interpolate(F.interpolate(z.float(), scale_factor=f, mode="area"), size=z.shape[2:], mode="bilinear", align_corners=False))
+        (*lower, (_, most)), last = batch["coarse"], batch["orders"][-len(batch["coarse"]):]
+        fax = last[-1][:min(most, int(count * .08 * strength + r.random()))]
+        for (f, most), order in zip(lower, last):
+            i = order[:min(most, int(count * .08 * strength + r.random()))]
+            if len(i):
+                z = m.index_select(0, i).float()
+                m.index_copy_(0, i, F.interpolate(F.interpolate(z, scale_factor=f, mode="area"), size=z.shape[2:], mode="bilinear", align_corners=False).to(m.dtype))
         soft = lambda z: F.avg_pool2d(z, 3, 1, 1)
         apply(m, .4, lambda z: mix(z, soft, .2, 1))
         apply(m, .2, lambda z: mix(z, soft, .2, 1))
@@ -190,6 +194,7 @@ class Renderer:
         on = lambda p: (torch.rand(count, 1, 1, 1, device=dev) < p * strength).to(half)
         paper = 1 - on(.5) * rand(0, .3, count)
         ink = torch.minimum(on(.5) * rand(0, .5, count), paper - .25)
+        paper[fax], ink[fax] = 1 - rand(0, .12, len(fax)), rand(0, .15, len(fax))               # what will be black or white has contrast
         im = paper + (ink - paper) * m
         for b, px, py, pw, ph in pictures:
             t = self.textures[r.randrange(len(self.textures))]
@@ -208,7 +213,10 @@ class Renderer:
             d = (((x - cx) * rand(.5, 1.2, n)) ** 2 / radius.float() ** 2 + (y - cy) ** 2 / radius.float() ** 2).sqrt()
             ring = ((d - 1).abs() < .06) | ((d - .8).abs() < .02)
             im[i] = im[i] * (1 - ring * rand(.15, .6, n)).to(half)
-        apply(im, .05, lambda z: 1 - z)
+        i = some(.05)
+        if i is not None:                                                                       # white on black
+            for v in im, paper, ink:
+                v.index_copy_(0, i, 1 - v.index_select(0, i))
         apply(im, .4, lambda z: z + rand(.01, .1, len(z)) * torch.randn_like(z))
 
         def specks(z):
@@ -219,7 +227,9 @@ class Renderer:
         if outside is not None and r.random() < .6:
             i, where = outside
             im[i] = torch.where(where, rand(0, 1, len(i)), im[i])
-        apply(im, .08, lambda z: (soft(z) > rand(.42, .62, len(z)) * z.mean((1, 2, 3), keepdim=True).clamp(min=.5)).to(half))   # fax, G4
+        if len(fax):                                                                            # fax, G4
+            level = ink[fax] + (paper[fax] - ink[fax]) * rand(.55, .75, len(fax))
+            im.index_copy_(0, fax, (soft(im.index_select(0, fax)) > level).to(half))
         apply(im, .3, self.jpeg)
         return im.clamp(0, 1)
 

@@ -10,9 +10,41 @@ from text import Text
 from tokenizer import EOS, PAD, PROMPT_LAYOUT, PROMPT_TEXT, Tokenizer
 
 # grids of gundam and how often they come up
-GRIDS = {(2, 3): 60, (3, 2): 8, (2, 2): 6, (3, 3): 5, (1, 2): 5, (2, 1): 5, (1, 3): 2, (3, 1): 3, (4, 1): 2, (2, 4): 2, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1}
+GRIDS = {(2, 3): 75, (3, 2): 6, (2, 2): 5, (3, 3): 4, (1, 2): 4, (2, 1): 4, (1, 3): 2, (3, 1): 2, (4, 1): 2, (2, 4): 1, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1}
 # mode -> least print in pixels of the view, most characters, most tokens
-SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (13, 4200, 1792), "large": (13, 4200, 1792), "gundam": (13.5, 4800, 2048)}
+SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (14, 4200, 1792), "large": (14, 4200, 1792), "gundam": (15, 4800, 2048)}
+
+
+@dataclass
+class Sort:
+    """A sort of pages. The pages of a batch are of one sort and of nearly one size: a canvas is as large as the largest page on it."""
+    share: float
+    sizes: tuple = ()               # of the page in pixels; none: any
+    em: tuple = ()                  # print in pixels of the page 1654, 1024 or 640 wide that the sizes stand for; none: any that can be read
+    chars: tuple = ()
+    kinds: tuple = (("prose", 4), ("mixed", 2), ("tables", 1.2), ("form", 1.2), ("lines", .8))
+    columns: float = .5
+    layout: float = 0.0
+    blank: float = .025
+    width: int = 0                  # for which em is given
+
+
+A4 = ((1654, 2339), (1654, 2339), (1700, 2200), (1240, 1754), (1275, 1650), (1080, 1528), (2067, 2923))
+PAGE = ((1024, 1448), (1024, 1448), (1080, 1400), (992, 1403), (1024, 1325), (1240, 1754))
+PROSE = (("prose", 3), ("plain", 3), ("mixed", 1))
+# What each mode is asked to read, once pages are mixed. What failed most has sorts of its own: two columns, print of 7 pixels' x-height, short pages, boxes.
+SORTS = {
+    "gundam": [Sort(.28, layout=.1, blank=.05),
+               Sort(.27, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
+               Sort(.14, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
+               Sort(.14, PAGE, (12.5, 17.5), (700, 4200), PROSE, .15, width=1024, blank=0),
+               Sort(.17, PAGE + A4, (15, 26), (200, 1800), (("mixed", 1),), .15, 1.0, width=1240)],
+    "base": [Sort(.4, layout=.15, blank=.03),
+             Sort(.34, ((640, 640), (640, 640), (640, 480), (600, 800)), (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
+             Sort(.16, ((640, 640),), (12.5, 17.5), (150, 1600), PROSE, .1, width=640, blank=0),
+             Sort(.10, ((800, 1000), (700, 990)), (15, 26), (200, 1800), (("mixed", 1),), .1, 1.0, width=800)],
+}
+ANY = Sort(1, layout=.1)
 WORK = 125_000          # of a batch, in tokens of the decoder
 ORDERS = 32             # random orders of a batch's pages: each way of spoiling takes the first few of one
 
@@ -45,16 +77,16 @@ class PageStream:
         self.scale = scale
         self.prompts = [self.tokenizer.encode(p)[0] for p in (PROMPT_TEXT, PROMPT_LAYOUT)]
 
-    def size(self, mode, grid):
-        """width, height of a source image that the mode shows at a sensible scale"""
+    def size(self, mode, grid, sort):
+        """Width and height of source images that the mode shows at a sensible scale"""
         r = self.r
+        if sort.sizes:
+            return r.choice(sort.sizes)
         if mode == "gundam":
             c, q = grid
             while True:
                 scale = r.uniform(.5, 1.35) if r.random() < .8 else r.uniform(.4, .6)
                 w, h = int(640 * c * scale * r.uniform(.85, 1.2)), int(640 * q * scale * r.uniform(.85, 1.2))
-                if r.random() < .4 and grid == (2, 3):
-                    w, h = r.choice([(1654, 2339), (1240, 1754), (1275, 1650), (1700, 2200), (1024, 1448), (1080, 1400), (992, 1403), (850, 1100)])
                 if max(w, h) > 640 and w * h < 4_200_000 and tile_grid(w, h) == grid:
                     return w, h
         if mode in ("tiny", "small"):
@@ -64,20 +96,27 @@ class PageStream:
             return int(side * scale * aspect ** .5), int(side * scale / aspect ** .5)
         side = 1024 if mode == "base" else 1280
         k = r.random()
-        if k < .15 and mode == "base":
-            return 640, 640
-        if k < .4 and mode == "base":                                          # what gundam shows without tiles
+        if k < .3 and mode == "base":                                          # what gundam shows without tiles
             return r.randint(240, 640), r.randint(240, 640)
         aspect = np.exp(r.uniform(-.45, .1)) if k < .6 else np.exp(r.uniform(-.5, .5)) if k < .9 else np.exp(r.uniform(-2.2, 2.2))
         long = side * (r.uniform(.45, 1.3) if r.random() < .7 else r.uniform(.9, 1.6))
         return max(24, int(long * min(1, aspect))), max(24, int(long * min(1, 1 / aspect)))
 
-    def page(self, mode, grid, level, fill):
+    def near(self, size, mode, grid):
+        """The same, or a little smaller"""
+        r = self.r
+        for _ in range(10):
+            w, h = size if r.random() < .3 else (max(24, int(v * r.uniform(.92, 1))) for v in size)
+            if mode != "gundam" or max(w, h) > 640 and tile_grid(w, h) == grid:
+                return w, h
+        return size
+
+    def page(self, mode, grid, level, fill, sort, size):
         """level 0..1: how hard; fill 0..1: how full. -> page, target line"""
         r = self.r
         least, most_chars, _ = SHAPE[mode]
         while True:
-            w, h = self.size(mode, grid)
+            w, h = self.near(size, mode, grid)
             if mode == "gundam":
                 zoom = min(640 * grid[0] / w, 640 * grid[1] / h)
             elif mode in ("tiny", "small"):
@@ -86,30 +125,31 @@ class PageStream:
                 zoom = (1024 if mode == "base" else 1280) / max(w, h)
             low = max(least + (5 - 5 * min(1, level * 2)), least) / zoom
             low = max(low, 11)
-            k = r.random()
-            kind = "blank" if k < .025 and level > .15 else r.choices(["prose", "mixed", "tables", "form", "lines"], [4, 2, 1.2, 1.2, 2 if level < .2 else .8])[0]
-            budget = int(most_chars * fill * r.uniform(.7, 1.05)) + 20
-            full = (w * h * .8 / (budget * .62)) ** .5                        # print at which the budget fills the page
-            em = full * r.uniform(.75, 1.15) if r.random() < .45 else np.exp(r.uniform(np.log(low), np.log(low * 2.2)))
-            em = min(max(em, low), 72, h * .8)
+            kinds = sort.kinds if level >= .2 else (("prose", 4), ("lines", 2))
+            kind = "blank" if r.random() < sort.blank and level > .15 else r.choices(*zip(*kinds))[0]
+            layout = level > .3 and r.random() < sort.layout
+            budget = r.randint(200, 1800) if layout else r.randint(*sort.chars) if sort.chars else int(most_chars * fill * r.uniform(.7, 1.05)) + 20
+            if sort.em:
+                em = np.exp(r.uniform(*np.log(sort.em))) * w / sort.width
+            else:
+                full = (w * h * .8 / (budget * .62)) ** .5                    # print at which the budget fills the page
+                em = full * r.uniform(.75, 1.15) if r.random() < .45 else np.exp(r.uniform(np.log(low), np.log(low * 2.2)))
+                em = min(max(em, low), 72, h * .8)
             if em < low * .9:
                 continue
             noise = .45 if level < .1 else .25 if level < .3 else .1
-            layout = level > .3 and r.random() < (.28 if mode in ("base", "gundam") else .1)
-            if layout:                                                        # little text, so that the boxes count
-                budget = min(budget, r.randint(200, 1800))
-                kind = "mixed" if kind == "lines" else kind
-            page = self.maker.make(w, h, em, budget, kind, noise, layout, r.randint(3, 12) if layout else 99)
+            kind = "mixed" if layout and kind == "lines" else kind
+            page = self.maker.make(w, h, em, budget, kind, noise, layout, r.randint(3, 12) if layout else 99, sort.columns)
             if kind != "blank" and not page.blocks:
                 continue
             return page, layout_target(page) if layout else plain_target(page)
 
-    def sample(self, mode, grid, level, fill=None):
+    def sample(self, mode, grid, level, fill=None, sort=ANY, size=None):
         """-> Sample; fill 0..1 of the most characters of the mode, None: any"""
         r = self.r
         while True:
             full = (r.uniform(.05, .35) if r.random() < .25 else r.uniform(.3, 1)) * min(1, .35 + level) if fill is None else fill
-            page, line = self.page(mode, grid, level, full)
+            page, line = self.page(mode, grid, level, full, sort, size or self.size(mode, grid, sort))
             prompt = self.prompts[page.layout]
             t, starts = self.tokenizer.encode(line.text)
             if len(prompt) + len(t) + 1 <= SHAPE[mode][2]:
@@ -122,10 +162,15 @@ class PageStream:
         return Sample(page, prompt + t + [EOS], len(prompt), at, drawn.at[known].astype(np.float32), np.array([INDEX[drawn.text[k]] + 1 for k in known], np.int64))
 
     def batches(self, mode, level, grid):
-        """A few batches of pages of similar length, each of about the same work."""
+        """A few batches of pages of one sort, similar in size and length, each of about the same work."""
         views, slots = cost(mode, grid)
-        most = SHAPE[mode][2]
-        pool = sorted((self.sample(mode, grid, level) for _ in range(int(6 * WORK * self.scale / (views + slots + .3 * most)) + 2)), key=lambda s: -len(s.ids))
+        sorts = [s for s in SORTS.get(mode, [ANY]) if not s.sizes or mode != "gundam" or grid == (2, 3)] if level > .6 else [ANY]
+        sort = self.r.choices(sorts, [s.share for s in sorts])[0]
+        size = self.size(mode, grid, sort)
+        while mode == "gundam" and tile_grid(*size) != grid:
+            size = self.size(mode, grid, sort)
+        most = sort.chars[1] / 2.3 if sort.chars else SHAPE[mode][2]
+        pool = sorted((self.sample(mode, grid, level, None, sort, size) for _ in range(int(6 * WORK * self.scale / (views + slots + .4 * most)) + 2)), key=lambda s: -len(s.ids))
         out, now = [], []
         for s in pool:
             if len(now) > 1 and (len(now) + 1) * (views + slots + len(now[0].ids)) > WORK * self.scale:
@@ -160,12 +205,17 @@ def padded(rows, fill, shape=(), step=1, kind=np.int64):
 def collate(samples, mode, grid, rnd):
     """What the renderer and the losses take. Lists, not tensors, where the CPU reads them."""
     pages = [s.page for s in samples]
-    orders = np.array([rnd.sample(range(len(pages)), len(pages)) for _ in range(ORDERS)])
+    orders = [rnd.sample(range(len(pages)), len(pages)) for _ in range(ORDERS)]
+    coarse = [rnd.uniform(.55, .92), rnd.uniform(.55, .92), .68]               # lower resolutions, the last also for bilevel pages
+    for k, factor in enumerate(coarse):                                        # first the pages that stay legible at them, and how many these are
+        order = sorted(rnd.sample(range(len(pages)), len(pages)), key=lambda n: pages[n].em * factor < 9.5)
+        coarse[k] = factor, sum(p.em * factor >= 9.5 for p in pages)
+        orders.append(order)
     glyphs = np.concatenate([np.concatenate([g, np.full((len(g), 1), k)], 1) for k, g in enumerate(map(finish, pages))])
     return dict(mode=mode, grid=grid, canvas=[-(-max(s) // 16) * 16 for s in ([p.height for p in pages], [p.width for p in pages])],
                 total=int((glyphs[:, 1] * glyphs[:, 2]).sum()), glyphs=torch.from_numpy(glyphs.astype(np.int32)), sizes=torch.tensor([(p.width, p.height) for p in pages]),
                 dots=torch.tensor([k for k, p in enumerate(pages) if p.dots], dtype=torch.long), pictures=[(k, *q) for k, p in enumerate(pages) for q in p.pictures],
-                orders=torch.from_numpy(orders), layout=torch.tensor([p.layout for p in pages]), first=torch.tensor([s.first for s in samples]),
+                orders=torch.tensor(orders), coarse=coarse, layout=torch.tensor([p.layout for p in pages]), first=torch.tensor([s.first for s in samples]),
                 ids=padded([s.ids for s in samples], PAD, step=32), at=padded([s.at for s in samples], -1, (2,), 32, np.float32),
                 points=padded([s.points for s in samples], -1, (2,), 1, np.float32), answers=padded([s.answers for s in samples], -100))
 

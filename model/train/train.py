@@ -28,7 +28,7 @@ START = time.time()
 
 def curriculum(p):
     """progress -> weights of the modes, difficulty 0..1. First the encoder learns to see letters on small views with
-    little text, then the pages grow; from .34 on everything is mixed."""
+    little text, then the pages grow; from .34 on everything is mixed, as stream.SORTS says."""
     if p < .09:
         return dict(tiny=1), .05
     if p < .17:
@@ -37,7 +37,7 @@ def curriculum(p):
         return dict(tiny=.25, small=.4, base=.35), .3
     if p < .34:
         return dict(tiny=.1, small=.25, base=.45, gundam=.2), .5
-    return dict(tiny=.05, small=.09, base=.32, large=.02, gundam=.52), min(1, .5 + (p - .34) * 2)
+    return dict(tiny=.03, small=.05, base=.35, large=.01, gundam=.56), min(1, .5 + (p - .34) * 2)
 
 
 def teaching(p):
