@@ -40,7 +40,9 @@ CALL ocr_convert('bare_jobs', 'image', 'content');
 CALL ocr_convert('jobs', 'image', 'content', target_table => 'bare_jobs');
 CALL ocr_convert('jobs', 'image', 'content', target_table => 'pages');
 ALTER TABLE job_texts ADD made text GENERATED ALWAYS AS ('') STORED;
+\set VERBOSITY sqlstate
 CALL ocr_convert('jobs', 'image', 'made', target_table => 'job_texts');
+\set VERBOSITY default
 
 -- Not where it could not commit.
 BEGIN;

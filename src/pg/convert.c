@@ -160,9 +160,12 @@ static ConvertJob *create_job(FunctionCallInfo fcinfo) {
     job->options = options_from_arguments(fcinfo, ARGUMENT_MODE);
     job->batch_size = batch_size_from_arguments(fcinfo);
     job->rows.source = tables.source;
+    job->rows.role = GetUserId();
     job->rows.since = tables.retry ? GetCurrentTimestamp() : DT_NOBEGIN;
     next_transaction();
     convert_prepare(&tables, &job->rows.sql);
+    if (tables.retry)
+        rows_tidy_failures(&job->rows);
     progress_begin(&job->progress, tables.source, notice_interval);
     return job;
 }

@@ -2,7 +2,6 @@
 #include "pg/compat.h"
 
 #include "access/xact.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -13,12 +12,12 @@
 #include "pg/document.h"
 #include "pg/errors.h"
 
-/* What came of a page, or of all pages of a row whose texts were joined. */
+/* What came of a page, or of all pages of a row, whose texts are to be joined. */
 typedef struct Outcome {
     const ConvertRow *row;
     int page;
-    int pages;     /* that it stands for */
-    text *content; /* NULL: it failed, for this reason: */
+    List *parts;   /* of Outcome: the pages that it stands for, or NIL */
+    text *content; /* the page's; NULL: it failed, for this reason: */
     const char *message;
     int sqlstate;
 } Outcome;
@@ -74,7 +73,6 @@ static Outcome *add_outcome(Batch *batch, int page) {
 
     outcome->row = batch->row;
     outcome->page = page;
-    outcome->pages = 1;
     batch->outcomes = lappend(batch->outcomes, outcome);
     MemoryContextSwitchTo(old);
     return outcome;
@@ -155,32 +153,21 @@ static void read_pages(Batch *batch) {
 /* One outcome for the pages of a row that were all read; else those that failed. */
 static List *join_row(List *outcomes, int first, int end, List *joined) {
     Outcome *whole = list_nth(outcomes, first);
-    StringInfoData pages;
-    bool failed = false;
+    List *parts = NIL, *failed = NIL;
 
     if (end - first == 1)
         return lappend(joined, whole);
-    initStringInfo(&pages);
     for (int i = first; i < end; i++) {
         Outcome *outcome = list_nth(outcomes, i);
 
-        if (outcome->content == NULL) {
-            failed = true;
-            joined = lappend(joined, outcome);
-            continue;
-        }
-        if (i > first)
-            appendStringInfoChar(&pages, '\f');
-        appendBinaryStringInfo(&pages, VARDATA_ANY(outcome->content),
-                               VARSIZE_ANY_EXHDR(outcome->content));
+        parts = lappend(parts, outcome);
+        if (outcome->content == NULL)
+            failed = lappend(failed, outcome);
     }
-    if (!failed) {
-        whole->content = cstring_to_text_with_len(pages.data, pages.len);
-        whole->pages = end - first;
-        joined = lappend(joined, whole);
-    }
-    pfree(pages.data);
-    return joined;
+    if (failed != NIL)
+        return list_concat(joined, failed);
+    whole->parts = parts;
+    return lappend(joined, whole);
 }
 
 static List *join_rows(List *outcomes) {
@@ -201,8 +188,15 @@ static List *join_rows(List *outcomes) {
 
 /* ---- writing ---- */
 
-/* Is it this row that cannot be written, so that the next one may still be? */
-static bool is_of_row(int sqlstate) {
+/*
+ * Is it this row that cannot be written, so that the next one may still be? A lacking right is the
+ * row's, by a policy or in a trigger, unless it is one on the table.
+ */
+static bool is_of_row(const ConvertRows *rows, int sqlstate) {
+    if (sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE) {
+        rows_check_rights(rows);
+        return true;
+    }
     switch (ERRCODE_TO_CATEGORY(sqlstate)) {
     case ERRCODE_TRIGGERED_ACTION_EXCEPTION:
     case ERRCODE_DATA_EXCEPTION:
@@ -216,13 +210,53 @@ static bool is_of_row(int sqlstate) {
     }
 }
 
+/* The texts of all pages, with form feeds between them; palloc'ed. */
+static text *joined_text(const List *parts) {
+    Size size = VARHDRSZ + list_length(parts) - 1;
+    text *whole;
+    char *end;
+    ListCell *cell;
+
+    foreach (cell, parts)
+        size += VARSIZE_ANY_EXHDR(((const Outcome *)lfirst(cell))->content);
+    if (!AllocSizeIsValid(size))
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the texts of the document's %d pages are too long for one value",
+                               list_length(parts))));
+    whole = palloc(size);
+    SET_VARSIZE(whole, size);
+    end = VARDATA(whole);
+    foreach (cell, parts) {
+        const text *content = ((const Outcome *)lfirst(cell))->content;
+
+        if (cell != list_head(parts))
+            *end++ = '\f';
+        memcpy(end, VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+        end += VARSIZE_ANY_EXHDR(content);
+    }
+    return whole;
+}
+
+static void store_outcome(const ConvertRows *rows, const Outcome *outcome) {
+    text *whole;
+
+    if (outcome->parts == NIL) {
+        rows_store(rows, outcome->row, outcome->page, outcome->content);
+        return;
+    }
+    whole = joined_text(outcome->parts);
+    rows_store(rows, outcome->row, outcome->page, whole);
+    pfree(whole);
+}
+
 static void store(const Batch *batch, int first, int end) {
     for (int i = first; i < end; i++) {
         const Outcome *outcome = list_nth(batch->outcomes, i);
 
         if (outcome->content != NULL)
-            rows_store(&batch->job->rows, outcome->row, outcome->page, outcome->content);
+            store_outcome(&batch->job->rows, outcome);
     }
+    rows_check_constraints();
 }
 
 /* In a subtransaction. NULL, or the error of a row; other errors are raised. */
@@ -248,7 +282,7 @@ static ErrorData *try_to_store(const Batch *batch, int first, int end) {
     PG_END_TRY();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
-    if (error != NULL && !is_of_row(error->sqlerrcode))
+    if (error != NULL && !is_of_row(&batch->job->rows, error->sqlerrcode))
         ReThrowError(error);
     return error;
 }
@@ -285,7 +319,7 @@ static void record(Batch *batch, int64 pages_before) {
         const Outcome *outcome = lfirst(cell);
 
         if (outcome->content != NULL) {
-            progress->pages += outcome->pages;
+            progress->pages += Max(list_length(outcome->parts), 1);
         } else {
             progress->failed++;
             rows_record_failure(&batch->job->rows, outcome->row, outcome->page, outcome->message,

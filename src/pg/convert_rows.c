@@ -21,6 +21,20 @@ static void execute(SPIPlanPtr plan, Datum *values) {
     MemoryContextSwitchTo(context);
 }
 
+/*
+ * In ocr_failures, whose owner alone may write there. What is executed names nothing of the
+ * caller's; an error restores the caller with the end of the transaction.
+ */
+static void keep_books(const ConvertRows *rows, SPIPlanPtr plan, Datum *values) {
+    Oid user;
+    int restrictions;
+
+    GetUserIdAndSecContext(&user, &restrictions);
+    SetUserIdAndSecContext(rows->sql.bookkeeper, restrictions | SECURITY_LOCAL_USERID_CHANGE);
+    execute(plan, values);
+    SetUserIdAndSecContext(user, restrictions);
+}
+
 /* Columns tableoid, ctid of a result. */
 static RowPlace place_of(HeapTuple tuple, TupleDesc columns) {
     RowPlace place;
@@ -42,17 +56,33 @@ static int compare_places(const void *a, const void *b) {
 /*
  * Planned without loops over loops. Few of the conditions have statistics to go by, those on
  * failures seldom have any; a planner that takes many rows for a few would compare each with each.
+ * Returns what AtEOXact_GUC takes to undo it.
  */
-static Portal open_pending(const ConvertRows *rows) {
-    Datum values[] = {ObjectIdGetDatum(rows->source), TimestampTzGetDatum(rows->since)};
+static int avoid_loops(void) {
     int nest = NewGUCNestLevel();
-    Portal cursor;
 
     set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
                       0, false);
-    cursor = SPI_cursor_open(NULL, rows->sql.pending, values, NULL, false);
+    return nest;
+}
+
+static Portal open_pending(const ConvertRows *rows) {
+    Datum values[] = {ObjectIdGetDatum(rows->source), ObjectIdGetDatum(rows->role),
+                      TimestampTzGetDatum(rows->since)};
+    int nest = avoid_loops();
+    Portal cursor = SPI_cursor_open(NULL, rows->sql.pending, values, NULL, false);
+
     AtEOXact_GUC(true, nest);
     return cursor;
+}
+
+void rows_tidy_failures(const ConvertRows *rows) {
+    Datum values[] = {ObjectIdGetDatum(rows->source), ObjectIdGetDatum(rows->role)};
+    int nest = avoid_loops();
+
+    execute(rows->sql.tidy, values);
+    execute(rows->sql.tidy_tables, values + 1);
+    AtEOXact_GUC(true, nest);
 }
 
 RowPlace *rows_find(const ConvertRows *rows, int64 *count) {
@@ -80,8 +110,9 @@ RowPlace *rows_find(const ConvertRows *rows, int64 *count) {
 }
 
 static bool lock_row(const ConvertRows *rows, RowPlace place, RowPlace *locked) {
-    Datum values[] = {ObjectIdGetDatum(rows->source), TimestampTzGetDatum(rows->since),
-                      ObjectIdGetDatum(place.table), PointerGetDatum(&place.ctid)};
+    Datum values[] = {ObjectIdGetDatum(rows->source), ObjectIdGetDatum(rows->role),
+                      TimestampTzGetDatum(rows->since), ObjectIdGetDatum(place.table),
+                      PointerGetDatum(&place.ctid)};
     bool found;
 
     execute(rows->sql.lock, values);
@@ -103,20 +134,25 @@ static bytea *fetched_image(Datum value) {
 }
 
 static bool fetch_row(const ConvertRows *rows, MemoryContext kept, ConvertRow *row) {
-    Datum values[] = {ObjectIdGetDatum(rows->source), TimestampTzGetDatum(rows->since),
-                      ObjectIdGetDatum(row->place.table), PointerGetDatum(&row->place.ctid)};
-    bool found, null;
+    Datum values[] = {ObjectIdGetDatum(rows->source), ObjectIdGetDatum(rows->role),
+                      TimestampTzGetDatum(rows->since), ObjectIdGetDatum(row->place.table),
+                      PointerGetDatum(&row->place.ctid)};
+    char *key = NULL;
+    bool null = true;
 
     execute(rows->sql.fetch, values);
-    found = SPI_processed > 0;
-    if (found) {
+    if (SPI_processed > 0) {
         HeapTuple tuple = SPI_tuptable->vals[0];
+        Datum image = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &null);
 
-        row->key = MemoryContextStrdup(kept, SPI_getvalue(tuple, SPI_tuptable->tupdesc, 1));
-        row->image = fetched_image(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &null));
+        key = SPI_getvalue(tuple, SPI_tuptable->tupdesc, 1);
+        if (key != NULL && !null) { /* NULL only where the table was changed meanwhile */
+            row->key = MemoryContextStrdup(kept, key);
+            row->image = fetched_image(image);
+        }
     }
     SPI_freetuptable(SPI_tuptable);
-    return found;
+    return key != NULL && !null;
 }
 
 static Bitmapset *stored_pages(const ConvertRows *rows, RowPlace place) {
@@ -155,6 +191,24 @@ void rows_store(const ConvertRows *rows, const ConvertRow *row, int page, text *
                         errmsg("the text was not stored: a trigger or a rule prevents it")));
 }
 
+void rows_check_constraints(void) {
+    MemoryContext context = CurrentMemoryContext;
+    int code = SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+
+    if (code < 0)
+        elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(code));
+    MemoryContextSwitchTo(context);
+}
+
+void rows_check_rights(const ConvertRows *rows) {
+    ItemPointerData nowhere = {0};
+    Datum values[] = {ObjectIdGetDatum(InvalidOid), PointerGetDatum(&nowhere),
+                      PointerGetDatum(cstring_to_text("")), Int32GetDatum(0)};
+
+    execute(rows->sql.rehearse_store, values);
+    SPI_freetuptable(SPI_tuptable);
+}
+
 /* When a failure of this job is recorded: not before its start, whatever the clock says. */
 static TimestampTz time_of_failure(const ConvertRows *rows) {
     return Max(GetCurrentTimestamp(), rows->since);
@@ -163,19 +217,20 @@ static TimestampTz time_of_failure(const ConvertRows *rows) {
 void rows_record_failure(const ConvertRows *rows, const ConvertRow *row, int page,
                          const char *error, int sqlstate) {
     Datum values[] = {ObjectIdGetDatum(rows->source),
+                      ObjectIdGetDatum(rows->role),
                       CStringGetTextDatum(row->key),
                       Int32GetDatum(page),
                       CStringGetTextDatum(error),
                       CStringGetTextDatum(unpack_sql_state(sqlstate)),
                       TimestampTzGetDatum(time_of_failure(rows))};
 
-    execute(rows->sql.fail, values);
+    keep_books(rows, rows->sql.fail, values);
 }
 
 void rows_forget_failures(const ConvertRows *rows, const ConvertRow *row) {
-    Datum values[] = {ObjectIdGetDatum(rows->source), CStringGetTextDatum(row->key),
-                      TimestampTzGetDatum(rows->since)};
+    Datum values[] = {ObjectIdGetDatum(rows->source), ObjectIdGetDatum(rows->role),
+                      TimestampTzGetDatum(rows->since), CStringGetTextDatum(row->key)};
 
     if (rows->since != DT_NOBEGIN)
-        execute(rows->sql.forgive, values);
+        keep_books(rows, rows->sql.forgive, values);
 }

@@ -26,6 +26,7 @@
 
 typedef struct ConvertRows {
     Oid source;
+    Oid role;          /* who calls */
     TimestampTz since; /* failures recorded earlier do not count; DT_NOBEGIN: all do */
     ConvertSql sql;
 } ConvertRows;
@@ -44,6 +45,9 @@ typedef struct ConvertRow {
     Bitmapset *stored; /* numbers of pages that the target table has from an earlier job */
 } ConvertRow;
 
+/* Forget what the caller's earlier jobs recorded of rows and tables that are no longer there. */
+void rows_tidy_failures(const ConvertRows *rows);
+
 /* Where the pending rows are, in the order in which they are stored; palloc'ed. */
 RowPlace *rows_find(const ConvertRows *rows, int64 *count);
 
@@ -52,6 +56,13 @@ bool rows_take(const ConvertRows *rows, RowPlace place, MemoryContext kept, Conv
 
 /* Write a text to its place. Raises whatever the tables' constraints and triggers raise. */
 void rows_store(const ConvertRows *rows, const ConvertRow *row, int page, text *content);
+
+/* Raise what deferred constraints say of all that was stored in this transaction, not at its end.
+ */
+void rows_check_constraints(void);
+
+/* Raise an error if the caller may no longer write to the target at all. */
+void rows_check_rights(const ConvertRows *rows);
 
 /* The row's entry in ocr_failures: made, or counted up. */
 void rows_record_failure(const ConvertRows *rows, const ConvertRow *row, int page,

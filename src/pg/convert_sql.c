@@ -20,7 +20,7 @@
 /* The column of target_table beside key and text. */
 #define PAGE_COLUMN "page"
 
-#define MAX_PARAMETERS 6
+#define MAX_PARAMETERS 7
 
 /* ---- names ---- */
 
@@ -202,7 +202,7 @@ typedef struct Writer {
     Relation source;
     Relation target;         /* NULL: texts go to the source */
     List *key;               /* of String: columns */
-    const char *source_name; /* qualified, as all names here */
+    const char *source_item; /* the source in FROM and UPDATE; names are qualified here */
     const char *failures;    /* the extension's table */
     const char *key_text;    /* expression */
 } Writer;
@@ -237,6 +237,13 @@ static const char *equality(Oid type) {
     return name;
 }
 
+/* Tables that inherit from this one are tables of their own: the key is not unique beyond it. */
+static const char *source_item(Relation source) {
+    bool partitioned = source->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+
+    return psprintf("%s%s", partitioned ? "" : "ONLY ", table_name(source));
+}
+
 /* The target table in a FROM list. */
 static const char *target_item(const Writer *writer) {
     return psprintf("%s AS %s", table_name(writer->target), other_name(writer->source));
@@ -257,16 +264,16 @@ static void append_match(StringInfo sql, const Writer *writer, const char *befor
     }
 }
 
-/* "EXISTS (a failure of this row, recorded OPERATOR $2)" */
+/* "EXISTS (a failure of this row, recorded OPERATOR $3)" */
 static void append_failure(StringInfo sql, const Writer *writer, const char *operator_name) {
     const char *other = other_name(writer->source);
 
     appendStringInfo(sql,
                      "EXISTS (SELECT FROM %s AS %s"
-                     " WHERE %s.role OPERATOR(pg_catalog.=) CURRENT_USER"
+                     " WHERE %s.role OPERATOR(pg_catalog.=) $2"
                      " AND %s.source OPERATOR(pg_catalog.=) $1"
                      " AND %s.key OPERATOR(pg_catalog.=) %s"
-                     " AND %s.failed_at OPERATOR(pg_catalog.%s) $2)",
+                     " AND %s.failed_at OPERATOR(pg_catalog.%s) $3)",
                      writer->failures, other, other, other, other, writer->key_text, other,
                      operator_name);
 }
@@ -293,7 +300,7 @@ static void append_not_stored(StringInfo sql, const Writer *writer) {
 static void append_pending(StringInfo sql, const Writer *writer) {
     const ConvertTables *tables = writer->tables;
 
-    appendStringInfo(sql, " FROM %s WHERE ", writer->source_name);
+    appendStringInfo(sql, " FROM %s WHERE ", writer->source_item);
     if (tables->filter != NULL) /* may end in a comment, hence the line feed */
         appendStringInfo(sql, "(%s\n) AND ", tables->filter);
     appendStringInfo(sql, "%s IS NOT NULL AND ", column(writer->source, tables->image));
@@ -324,13 +331,13 @@ static void append_store(StringInfo sql, const Writer *writer) {
     const char *target = quote_identifier(writer->tables->target);
 
     if (writer->target == NULL) {
-        appendStringInfo(sql, "UPDATE %s SET %s = $3", writer->source_name, target);
+        appendStringInfo(sql, "UPDATE %s SET %s = $3", writer->source_item, target);
     } else {
         appendStringInfo(sql, "INSERT INTO %s (", table_name(writer->target));
         append_names(sql, writer, false);
         appendStringInfo(sql, PAGE_COLUMN ", %s) SELECT ", target);
         append_names(sql, writer, true);
-        appendStringInfo(sql, "$4, $3 FROM %s", writer->source_name);
+        appendStringInfo(sql, "$4, $3 FROM %s", writer->source_item);
     }
     append_row(sql, writer, "WHERE", 1);
 }
@@ -359,37 +366,39 @@ static SPIPlanPtr prepare(const char *sql, int parameters, const Oid *types) {
     return plan;
 }
 
-/* Plan it and check privileges, as EXPLAIN does, without doing it. */
-static SPIPlanPtr rehearse_and_prepare(const char *sql, int parameters, const Oid *types) {
+/* What plans it and checks privileges, as EXPLAIN does, without doing it; and did so already. */
+static SPIPlanPtr rehearse(const char *sql, int parameters, const Oid *types) {
+    SPIPlanPtr plan = prepare(psprintf("EXPLAIN %s", sql), parameters, types);
     Datum values[MAX_PARAMETERS] = {0};
-    char nulls[MAX_PARAMETERS + 1] = "nnnnnn";
 
-    SPI_execute_with_args(psprintf("EXPLAIN %s", sql), parameters, unconstify(Oid *, types), values,
-                          nulls, false, 0);
+    if (SPI_execute_plan(plan, values, "nnnnnnn", false, 0) < 0)
+        elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(SPI_result));
     SPI_freetuptable(SPI_tuptable);
-    return prepare(sql, parameters, types);
+    return plan;
 }
 
 static void prepare_queries(const Writer *writer, ConvertSql *out) {
-    static const Oid types[] = {REGCLASSOID, TIMESTAMPTZOID, OIDOID, TIDOID};
+    static const Oid types[] = {REGCLASSOID, REGROLEOID, TIMESTAMPTZOID, OIDOID, TIDOID};
     StringInfoData sql;
 
     initStringInfo(&sql);
     appendStringInfo(&sql, "SELECT %s, %s", column(writer->source, "tableoid"),
                      column(writer->source, "ctid"));
     append_pending(&sql, writer);
-    out->pending = prepare(sql.data, 2, types);
-    append_row(&sql, writer, "AND", 3);
+    out->pending = prepare(sql.data, 3, types);
+    append_row(&sql, writer, "AND", 4);
     /* A weaker lock than FOR UPDATE: rows that refer to this one may come and go meanwhile. */
     appendStringInfoString(&sql, " FOR NO KEY UPDATE SKIP LOCKED");
-    out->lock = rehearse_and_prepare(sql.data, 4, types);
+    rehearse(sql.data, 5, types);
+    out->lock = prepare(sql.data, 5, types);
 
     resetStringInfo(&sql);
-    appendStringInfo(&sql, "SELECT %s, %s", writer->key_text,
+    /* A cast keeps its type, should somebody change the column's between two batches. */
+    appendStringInfo(&sql, "SELECT %s, CAST(%s AS pg_catalog.bytea)", writer->key_text,
                      column(writer->source, writer->tables->image));
     append_pending(&sql, writer);
-    append_row(&sql, writer, "AND", 3);
-    out->fetch = prepare(sql.data, 4, types);
+    append_row(&sql, writer, "AND", 4);
+    out->fetch = prepare(sql.data, 5, types);
 }
 
 /* Which pages of a row the target table has. */
@@ -399,44 +408,59 @@ static SPIPlanPtr prepare_stored(const Writer *writer) {
 
     initStringInfo(&sql);
     appendStringInfo(&sql, "SELECT CAST(%s.%s AS pg_catalog.int4) FROM %s, %s",
-                     other_name(writer->source), PAGE_COLUMN, writer->source_name,
+                     other_name(writer->source), PAGE_COLUMN, writer->source_item,
                      target_item(writer));
     append_row(&sql, writer, "WHERE", 1);
     append_match(&sql, writer, "AND");
     return prepare(sql.data, 2, types);
 }
 
-static void prepare_changes(const Writer *writer, ConvertSql *out) {
-    static const Oid store_types[] = {OIDOID, TIDOID, TEXTOID, INT4OID};
-    static const Oid fail_types[] = {REGCLASSOID, TEXTOID, INT4OID,
-                                     TEXTOID,     TEXTOID, TIMESTAMPTZOID};
-    static const Oid forgive_types[] = {REGCLASSOID, TEXTOID, TIMESTAMPTZOID};
+static void prepare_store(const Writer *writer, ConvertSql *out) {
+    static const Oid types[] = {OIDOID, TIDOID, TEXTOID, INT4OID};
     StringInfoData sql;
 
     initStringInfo(&sql);
     append_store(&sql, writer);
-    out->store = rehearse_and_prepare(sql.data, 4, store_types);
+    out->rehearse_store = rehearse(sql.data, 4, types);
+    out->store = prepare(sql.data, 4, types);
+}
 
-    out->fail =
-        prepare(psprintf("INSERT INTO %s AS old (source, key, page, error, sqlstate, failed_at)"
-                         " VALUES ($1, $2, $3, $4, $5, $6)"
-                         " ON CONFLICT (key, page, source, role) DO UPDATE"
-                         " SET error = excluded.error, sqlstate = excluded.sqlstate,"
-                         " failed_at = excluded.failed_at,"
-                         " attempts = old.attempts OPERATOR(pg_catalog.+) 1",
-                         writer->failures),
-                6, fail_types);
-    out->forgive = prepare(psprintf("DELETE FROM %s AS old"
-                                    " WHERE old.role OPERATOR(pg_catalog.=) CURRENT_USER"
-                                    " AND old.source OPERATOR(pg_catalog.=) $1"
-                                    " AND old.key OPERATOR(pg_catalog.=) $2"
-                                    " AND old.failed_at OPERATOR(pg_catalog.<) $3",
-                                    writer->failures),
-                           3, forgive_types);
+static void prepare_records(const Writer *writer, ConvertSql *out) {
+    static const Oid fail_types[] = {REGCLASSOID, REGROLEOID, TEXTOID,       INT4OID,
+                                     TEXTOID,     TEXTOID,    TIMESTAMPTZOID};
+    static const Oid types[] = {REGCLASSOID, REGROLEOID, TIMESTAMPTZOID, TEXTOID};
+    const char *other = other_name(writer->source);
+    const char *own = psprintf("DELETE FROM %s AS %s WHERE %s.role OPERATOR(pg_catalog.=)",
+                               writer->failures, other, other);
+
+    out->fail = prepare(
+        psprintf("INSERT INTO %s AS old (source, role, key, page, error, sqlstate, failed_at)"
+                 " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+                 " ON CONFLICT (key, page, source, role) DO UPDATE"
+                 " SET error = excluded.error, sqlstate = excluded.sqlstate,"
+                 " failed_at = excluded.failed_at,"
+                 " attempts = old.attempts OPERATOR(pg_catalog.+) 1",
+                 writer->failures),
+        7, fail_types);
+    out->forgive = prepare(psprintf("%s $2 AND %s.source OPERATOR(pg_catalog.=) $1"
+                                    " AND %s.key OPERATOR(pg_catalog.=) $4"
+                                    " AND %s.failed_at OPERATOR(pg_catalog.<) $3",
+                                    own, other, other, other),
+                           4, types);
+    out->tidy = prepare(psprintf("%s $2 AND %s.source OPERATOR(pg_catalog.=) $1"
+                                 " AND NOT EXISTS (SELECT FROM %s"
+                                 " WHERE %s OPERATOR(pg_catalog.=) %s.key)",
+                                 own, other, writer->source_item, writer->key_text, other),
+                        2, types);
+    out->tidy_tables = prepare(psprintf("%s $1 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c"
+                                        " WHERE c.oid OPERATOR(pg_catalog.=) %s.source)",
+                                        own, other),
+                               1, types + 1);
 }
 
 void convert_prepare(const ConvertTables *tables, ConvertSql *out) {
     Writer writer = {.tables = tables, .source = table_open(tables->source, AccessShareLock)};
+    Relation failures;
 
     check_source(writer.source);
     check_image(writer.source, tables->image);
@@ -448,16 +472,18 @@ void convert_prepare(const ConvertTables *tables, ConvertSql *out) {
         check_target_table(writer.target, writer.key);
     }
     find_column(writer.target ? writer.target : writer.source, tables->target);
-    writer.source_name = table_name(writer.source);
-    writer.failures =
-        quote_qualified_identifier(get_namespace_name(tables->extension), "ocr_failures");
+    writer.source_item = source_item(writer.source);
+    failures = table_open(get_relname_relid("ocr_failures", tables->extension), AccessShareLock);
+    writer.failures = table_name(failures);
+    out->bookkeeper = failures->rd_rel->relowner;
+    table_close(failures, NoLock);
     writer.key_text = key_text(writer.source, writer.key);
 
-    out->source_name = writer.source_name;
     out->by_page = writer.target != NULL;
     out->stored = out->by_page && tables->retry ? prepare_stored(&writer) : NULL;
     prepare_queries(&writer, out);
-    prepare_changes(&writer, out);
+    prepare_store(&writer, out);
+    prepare_records(&writer, out);
     if (writer.target != NULL)
         table_close(writer.target, NoLock);
     table_close(writer.source, NoLock);

@@ -31,16 +31,20 @@ typedef struct ConvertTables {
 } ConvertTables;
 
 typedef struct ConvertSql {
-    const char *source_name; /* qualified and quoted */
-    bool by_page;            /* texts go to a table with a row for each page */
-    /* Parameters of the first three: $1 source, $2 failures since then bar a row, and of the
-       last two: $3 tableoid, $4 ctid. */
-    SPIPlanPtr pending; /* tableoid, ctid of all pending rows */
-    SPIPlanPtr lock;    /* tableoid, ctid of this row if it is pending and nobody holds it */
-    SPIPlanPtr fetch;   /* key as text, image of this row if it is pending */
-    SPIPlanPtr store;   /* $1 tableoid, $2 ctid, $3 text, $4 page */
-    SPIPlanPtr fail;    /* $1 source, $2 key, $3 page, $4 error, $5 sqlstate, $6 when */
-    SPIPlanPtr forgive; /* $1 source, $2 key, $3 since: forget the row's earlier failures */
+    bool by_page;   /* texts go to a table with a row for each page */
+    Oid bookkeeper; /* owner of ocr_failures, as whom `fail` and `forgive` are to be executed */
+    /* Parameters of the first three: $1 source, $2 role, $3 failures since then bar a row, and of
+       the last two: $4 tableoid, $5 ctid. */
+    SPIPlanPtr pending;        /* tableoid, ctid of all pending rows */
+    SPIPlanPtr lock;           /* tableoid, ctid of this row if it is pending and nobody holds it */
+    SPIPlanPtr fetch;          /* key as text, image of this row if it is pending */
+    SPIPlanPtr store;          /* $1 tableoid, $2 ctid, $3 text, $4 page */
+    SPIPlanPtr rehearse_store; /* the same; checks rights, and stores nothing */
+    SPIPlanPtr fail; /* $1 source, $2 role, $3 key, $4 page, $5 error, $6 sqlstate, $7 when */
+    SPIPlanPtr
+        forgive;     /* $1 source, $2 role, $3 since, $4 key: forget the row's earlier failures */
+    SPIPlanPtr tidy; /* $1 source, $2 role: forget failures of rows that are gone */
+    SPIPlanPtr tidy_tables; /* $1 role: and of tables */
     /* $1 tableoid, $2 ctid: pages that the target table has; NULL if it can have none, as of rows
        that are not retried. */
     SPIPlanPtr stored;

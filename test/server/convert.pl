@@ -124,7 +124,7 @@ is(query($convert), "$done|$failed", 'the next call does the rest');
 is(query("$wrong AND id % 20 <> 7"), 0, 'every good page is correct');
 is(query('SELECT count(*), count(DISTINCT id) FROM written'), '190|190', 'and was written once');
 is(query(q{SELECT count(*), bool_and(sqlstate = CASE WHEN key::int % 40 = 7 THEN 'OC004' ELSE 'OC002' END),
-		bool_and(source = 'scans'::regclass AND page = 1 AND attempts = 1 AND error <> '' AND role = 'postgres')
+		bool_and(source = 'scans'::regclass AND page = 1 AND attempts = 1 AND error <> '' AND role = 'postgres'::regrole)
 	FROM ocr_failures WHERE key::int % 20 = 7}), '10|t|t', 'every bad row is recorded');
 is(query($convert), '0|0', 'and not tried again');
 
@@ -183,6 +183,57 @@ is(query('SELECT count(content) FROM undone'), '8', 'the other rows have their t
 is(query('SELECT key, sqlstate FROM ocr_failures'), '3|09000', 'what a trigger prevents is a failure');
 query('TRUNCATE ocr_failures');
 
+# ---- constraints that wait for the commit; tables that inherit ----
+
+query(q{
+	CREATE TABLE known (id integer PRIMARY KEY);
+	INSERT INTO known SELECT n FROM generate_series(1, 10) AS n WHERE n <> 7;
+	CREATE TABLE late AS SELECT id, image, NULL::integer AS known, NULL::text AS content FROM scans WHERE id <= 10;
+	UPDATE late SET known = CASE WHEN id <> 7 THEN id END;
+	ALTER TABLE late ADD PRIMARY KEY (id), ADD FOREIGN KEY (known) REFERENCES known DEFERRABLE INITIALLY DEFERRED;
+	CREATE FUNCTION know() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.known := NEW.id; RETURN NEW; END';
+	CREATE TRIGGER know BEFORE UPDATE ON late FOR EACH ROW EXECUTE FUNCTION know();
+	CREATE TABLE later (PRIMARY KEY (id)) INHERITS (late);
+	INSERT INTO later SELECT id, image FROM scans WHERE id <= 3;
+});
+is(query(q{CALL ocr_convert('late', 'image', 'content', mode => 'tiny')}), '9|1', 'a deferred constraint');
+is(query('SELECT source, key, sqlstate FROM ocr_failures'), 'late|7|23503', 'is its row\'s failure');
+is(query('SELECT count(content) FROM later'), '0', 'a table that inherits is another one');
+is(query(q{CALL ocr_convert('later', 'image', 'content', mode => 'tiny')}), '3|0', 'with a call of its own');
+query('TRUNCATE ocr_failures');
+
+# ---- a table that changes between two batches ----
+
+for my $change (
+	[ 'ALTER image TYPE integer USING 77', qr/cannot cast type integer to bytea/ ],
+	[ 'DROP CONSTRAINT changing_pkey, ALTER id DROP NOT NULL, ALTER id TYPE integer USING NULL', qr/^$/ ],
+	[ 'DROP content', qr/column changing.content does not exist/ ])
+{
+	my ($alter, $expected) = @$change;
+	query(q{
+		DROP TABLE IF EXISTS changing;
+		CREATE TABLE changing AS SELECT id, image, NULL::text AS content FROM scans WHERE id <= 5;
+		ALTER TABLE changing ADD PRIMARY KEY (id);
+		CREATE OR REPLACE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			IF NEW.id = 2 THEN PERFORM pg_advisory_xact_lock(1); END IF;
+			RETURN NEW;
+		END $$;
+		CREATE TRIGGER pause BEFORE UPDATE ON changing FOR EACH ROW EXECUTE FUNCTION pause();
+	});
+	my $gate = $node->background_psql('postgres');
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+	my $job = start(q{CALL ocr_convert('changing', 'image', 'content', mode => 'tiny', batch_size => 1)});
+	wait_for(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
+	my $other = start("ALTER TABLE changing $alter");
+	wait_for(q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'changing'::regclass AND NOT granted});
+	$gate->query_safe('SELECT pg_advisory_unlock(1)');
+	$gate->quit;
+	finish($job, $other);
+	like($job->{err}, $expected, "the table changes meanwhile: $alter");
+	is($other->{err}, '', 'as soon as it is free');
+}
+
 # ---- many rows and failures, of which the planner knows nothing or everything ----
 
 query(q{
@@ -190,8 +241,8 @@ query(q{
 		FROM generate_series(1, 250000) AS n;
 	UPDATE many SET image = scans.image FROM scans WHERE many.id = scans.id AND many.id <= 5;
 	ALTER TABLE many ADD PRIMARY KEY (id);
-	INSERT INTO ocr_failures (source, key, page, error, sqlstate, failed_at)
-		SELECT 'many', id, 1, '', 'OC002', now() FROM many WHERE id > 5;
+	INSERT INTO ocr_failures (role, source, key, page, error, sqlstate, failed_at)
+		SELECT 'postgres', 'many', id, 1, '', 'OC002', now() FROM many WHERE id > 5;
 });
 for my $known ('', 'ANALYZE ocr_failures;')
 {
@@ -243,13 +294,11 @@ is(query(q{SELECT count(*) FROM cron.job_run_details WHERE status = 'failed'}), 
 is(query(q{SELECT count(*) FROM nightly JOIN truth USING (id) WHERE nightly.content = truth.content}), '20', 'which is correct');
 query('DROP EXTENSION pg_cron');
 
-# ---- a dump holds the failures ----
+# ---- a dump leaves the failures out ----
 
 my $dump = $node->basedir . '/dump';
 $node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump, '-T', 'pages' ], 'pg_dump');
-query('CREATE DATABASE restored');
-$node->command_ok([ 'psql', '-Xqb', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'and restore');
-is($node->safe_psql('restored', 'SELECT source, attempts FROM ocr_failures'), q{"Odd "" schema"."select"|2}, 'with the failures');
+unlike(read_file($dump), qr/no_image|bad, ""row|COPY public\.ocr_failures/, 'which says nothing of failures');
 
 # ---- notices ----
 
