@@ -41,8 +41,6 @@ static OcrCode read_sources(const char *folder, Sources *sources, OcrError *err)
     return code ? code : safetensors_open(folder, &sources->tensors, err);
 }
 
-/* Everything that lives in the model's block; over a measuring arena only the shapes are checked.
- */
 /*
  * Scales of quantized weights are none, and neither are indices of positions. What fills up
  * the last block of a row of 4 bits is counted, where there is such.
@@ -55,6 +53,7 @@ static int64_t parameters_of(const Tensor *tensor) {
     return tensor->type == TENSOR_U8 ? 2 * tensor->count : tensor->count;
 }
 
+/* Everything that lives in the model's block; over a measuring arena only shapes are checked. */
 static OcrCode layout(const Sources *sources, Arena *arena, OcrModel **out, OcrError *err) {
     OcrModel unkept;
     OcrModel *place = ARENA_TAKE(arena, OcrModel, 1), *model = place ? place : &unkept;

@@ -76,20 +76,20 @@ static const Tensor *find(Binder *binder, const char *name, int dims, const int6
     return tensor;
 }
 
-/* A tensor of any rank seen as [rows][columns], in the mapping. */
-static Matrix plain_matrix(Binder *binder, const char *name, int dims, const int64_t *shape) {
+/* A tensor of any rank seen as [rows][columns], in the mapping; its dimensions are at least 1. */
+static Matrix plain_matrix(Binder *binder, const char *name, int rows, int dims,
+                           const int64_t *shape) {
     const Tensor *tensor = find(binder, name, dims, shape);
     if (!tensor)
         return (Matrix){0};
-    int64_t rows = dims == 4 && shape[0] == 1 ? shape[1] * shape[2] : shape[0];
     return (Matrix){.data = tensor->data,
                     .type = tensor_weight_type(tensor->type),
-                    .rows = (int)rows,
+                    .rows = rows,
                     .columns = (int)(tensor->count / rows)};
 }
 
 static Matrix convolution(Binder *binder, const char *name, int out, int in, int kernel) {
-    return plain_matrix(binder, name, 4, (int64_t[]){out, in, kernel, kernel});
+    return plain_matrix(binder, name, out, 4, (int64_t[]){out, in, kernel, kernel});
 }
 
 /* A matrix that may be quantized: then it has a companion with the scales (quantizer.h). */
@@ -98,7 +98,7 @@ static Matrix matrix(Binder *binder, const char *name, int rows, int columns) {
     if (!tensor)
         return (Matrix){0};
     if (tensor->type != TENSOR_I8 && tensor->type != TENSOR_U8)
-        return plain_matrix(binder, name, 2, (int64_t[]){rows, columns});
+        return plain_matrix(binder, name, rows, 2, (int64_t[]){rows, columns});
 
     bool q8 = tensor->type == TENSOR_I8;
     int64_t bytes = q8 ? columns : (int64_t)q4_row_bytes(columns);
@@ -184,7 +184,7 @@ static void bind_sam(Binder *binder, const SamConfig *config, SamWeights *sam) {
     enter(binder, "model.sam_model.");
     sam->patch.w = convolution(binder, "patch_embed.proj.weight", config->width, 3, config->patch);
     sam->patch.bias = vector(binder, "patch_embed.proj.bias", config->width);
-    sam->positions = plain_matrix(binder, "pos_embed", 4,
+    sam->positions = plain_matrix(binder, "pos_embed", config->grid * config->grid, 4,
                                   (int64_t[]){1, config->grid, config->grid, config->width});
     sam->neck1x1 = convolution(binder, "neck.0.weight", neck, config->width, 1);
     sam->neck_norm1 = layer_norm(binder, "neck.1", neck);
@@ -212,8 +212,9 @@ static void bind_clip(Binder *binder, const ClipConfig *config, ClipWeights *cli
         bind_clip_block(binder, config, i, clip->blocks ? &clip->blocks[i] : &unkept);
     enter(binder, "model.vision_model.");
     clip->class_embedding = vector(binder, "embeddings.class_embedding", config->width);
-    clip->positions = plain_matrix(binder, "embeddings.position_embedding.weight", 2,
-                                   (int64_t[]){1 + config->grid * config->grid, config->width});
+    int positions = 1 + config->grid * config->grid;
+    clip->positions = plain_matrix(binder, "embeddings.position_embedding.weight", positions, 2,
+                                   (int64_t[]){positions, config->width});
     clip->pre_norm = layer_norm(binder, "pre_layrnorm", config->width);
 }
 
@@ -283,7 +284,7 @@ OcrCode weights_bind(Safetensors *files, const ModelConfig *config, Arena *arena
     out->projector = linear(&binder, "projector.layers", decoder->hidden, 2 * config->clip.width);
     out->newline = vector(&binder, "image_newline", decoder->hidden);
     out->separator = vector(&binder, "view_seperator", decoder->hidden);
-    out->embedding = plain_matrix(&binder, "embed_tokens.weight", 2,
+    out->embedding = plain_matrix(&binder, "embed_tokens.weight", decoder->vocabulary, 2,
                                   (int64_t[]){decoder->vocabulary, decoder->hidden});
     out->final_norm = rms_norm(&binder, "norm.weight", decoder->hidden);
     enter(&binder, "%s", "");

@@ -346,6 +346,83 @@ static void headers_are_checked(void **state) {
     assert_refused(OCR_MODEL_FORMAT, "");
 }
 
+/* An entry of a safetensors header with zeros for data, behind *end. */
+static void add_zeros(json_t *header, const char *name, const json_t *entry, json_t *shape,
+                      size_t *end) {
+    json_t *type = json_object_get(entry, "dtype"), *length;
+    size_t bytes = strcmp(json_string_value(type), "I64") == 0 ? 8 : 2, i;
+    size_t begin = (*end + 7) / 8 * 8;
+    json_array_foreach(shape, i, length) {
+        bytes *= (size_t)json_integer_value(length);
+    }
+    *end = begin + bytes;
+    json_object_set_new(header, name,
+                        json_pack("{s:O, s:O, s:[I, I]}", "dtype", type, "shape", shape,
+                                  "data_offsets", (json_int_t)begin, (json_int_t)*end));
+}
+
+/* [1][c][1][1] is one row like any other number of channels, not a grid of 1 x c positions. */
+static void a_convolution_may_have_one_channel(void **state) {
+    (void)state;
+    static const struct {
+        const char *tensor, *shape;
+    } narrow[] = {{"model.sam_model.neck.0.weight", "[1, 64, 1, 1]"},
+                  {"model.sam_model.neck.1.weight", "[1]"},
+                  {"model.sam_model.neck.1.bias", "[1]"},
+                  {"model.sam_model.neck.2.weight", "[1, 1, 3, 3]"},
+                  {"model.sam_model.neck.3.weight", "[1]"},
+                  {"model.sam_model.neck.3.bias", "[1]"},
+                  {"model.sam_model.net_2.weight", "[64, 1, 3, 3]"}};
+    json_t *config = read_json("config.json"), *header = json_object();
+    json_t *sam = json_object_get(
+        json_object_get(json_object_get(config, "vision_config"), "width"), "sam_vit_b");
+    json_object_set_new(sam, "out_chans", json_integer(1));
+    write_json("config.json", config);
+
+    size_t end = 0;
+    for (int shard = 0; shard < 2; shard++) {
+        OcrBytes whole = read_file(shard ? NANO "/" OTHER_SHARD : NANO "/" SHARD);
+        uint64_t length = 0;
+        memcpy(&length, whole.data, sizeof length);
+        json_t *tensors = json_loadb((const char *)whole.data + 8, length, 0, NULL), *entry;
+        const char *name;
+        json_object_foreach(tensors, name, entry) {
+            json_t *shape = json_incref(json_object_get(entry, "shape"));
+            for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
+                if (strcmp(name, narrow[i].tensor) == 0) {
+                    json_decref(shape);
+                    shape = json_loads(narrow[i].shape, 0, NULL);
+                }
+            if (strcmp(name, "__metadata__") != 0)
+                add_zeros(header, name, entry, shape, &end);
+            json_decref(shape);
+        }
+        json_decref(tensors);
+        free_bytes(whole);
+    }
+    char *text = json_dumps(header, JSON_COMPACT);
+    size_t blanks = 8 - strlen(text) % 8;
+    char *padded = calloc(1, strlen(text) + blanks + 1);
+    sprintf(padded, "%s%*s", text, (int)blanks, "");
+    write_single(padded, strlen(padded), end);
+
+    OcrError err;
+    OcrModel *model;
+    void *block = NULL;
+    assert_ok(model_open(folder, keep_block, &block, &model, &err), &err);
+    assert_int_equal(model->weights.sam.neck1x1.rows, 1);
+    assert_int_equal(model->weights.sam.neck1x1.columns, 64);
+    assert_int_equal(model->weights.sam.neck3x3.rows, 1);
+    assert_int_equal(model->weights.sam.neck3x3.columns, 9);
+    assert_int_equal(model->weights.sam.positions.rows,
+                     model->config.sam.grid * model->config.sam.grid);
+    model_close(model);
+    free(block);
+    free(padded);
+    free(text);
+    json_decref(header);
+}
+
 static void truncated_shards_are_refused(void **state) {
     (void)state;
     OcrBytes whole = read_file(NANO "/" SHARD);
@@ -486,6 +563,7 @@ int main(void) {
         TEST(auto_follows_the_rules),
         TEST(shapes_are_checked),
         TEST(headers_are_checked),
+        TEST(a_convolution_may_have_one_channel),
         TEST(truncated_shards_are_refused),
         TEST(damaged_headers_never_crash),
         TEST(values_that_are_not_finite_are_found),
