@@ -18,7 +18,9 @@
 #include <unistd.h>
 
 #define WEIGHTS_NAME "model.safetensors"
-#define STEP_VALUES (1 << 19) /* read in one step */
+#define STEP_VALUES (1 << 19)  /* rounded in one step */
+#define STEP_BYTES (1 << 18)   /* copied in one step */
+#define FLUSH_BYTES (32 << 20) /* written between two requests to bring them to disk */
 #define NAME_SIZE 512
 #define SMALL_FILE_BYTES (64 << 20)
 #define SMALL_FILES (sizeof small_files / sizeof *small_files)
@@ -46,6 +48,8 @@ struct OcrQuantizer {
     int64_t data;  /* where the data begins in it */
     int64_t written, total;
     int piece, row;   /* next to be written */
+    int64_t copied;   /* of a piece that is copied, bytes */
+    int64_t flushed;  /* of written, what is on its way to disk */
     float *values;    /* [STEP_VALUES] of a step's rows, or of one row that is longer */
     uint8_t *bytes;   /* the same quantised */
     uint16_t *scales; /* and their scales */
@@ -87,13 +91,17 @@ static int element_width(const Piece *piece) {
     return piece->form == FORM_COPY ? tensor_width(piece->tensor->type) : 1;
 }
 
+/* NULL without memory: jansson drops what it has none for. */
 static json_t *shape_of(const Piece *piece) {
     if (piece->form != FORM_COPY)
         return json_pack("[i, I]", piece->rows, (json_int_t)row_bytes(piece));
     json_t *shape = json_array();
     for (int i = 0; i < piece->tensor->dims; i++)
         json_array_append_new(shape, json_integer((json_int_t)piece->tensor->shape[i]));
-    return shape;
+    if (json_array_size(shape) == (size_t)piece->tensor->dims)
+        return shape;
+    json_decref(shape);
+    return NULL;
 }
 
 static int64_t place(json_t *header, const char *name, const char *type, json_t *shape,
@@ -107,20 +115,22 @@ static int64_t place(json_t *header, const char *name, const char *type, json_t 
 }
 
 /*
- * Every tensor's form and place, and the header that says so. Wide elements come
- * first, so that all are aligned.
+ * Every tensor's form and place, and the header that says so; NULL without memory. Wide
+ * elements come first, so that all are aligned.
  */
 static json_t *plan(OcrQuantizer *quantizer, OcrQuantType type) {
     static const char *const quantised[] = {[FORM_Q8] = "I8", [FORM_Q4] = "U8"};
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     int count = quantizer->files->count;
     int64_t at = 0;
+    size_t entries = 1 + (size_t)count; /* with the metadata */
     for (int i = 0; i < count; i++) {
         const Tensor *tensor = &quantizer->files->tensors[i];
         quantizer->pieces[i] = (Piece){.tensor = tensor,
                                        .form = form_of(tensor, type),
                                        .rows = (int)tensor->shape[0],
                                        .columns = (int)tensor->shape[1]};
+        entries += quantizer->pieces[i].form != FORM_COPY;
     }
     for (int width = 8; width > 0; width /= 2)
         for (int i = 0; i < count; i++) {
@@ -140,7 +150,10 @@ static json_t *plan(OcrQuantizer *quantizer, OcrQuantType type) {
             }
         }
     quantizer->total = at;
-    return header;
+    if (json_object_size(header) == entries)
+        return header;
+    json_decref(header);
+    return NULL;
 }
 
 /* ---- writing ---- */
@@ -212,6 +225,13 @@ static OcrCode copy_small_files(const OcrQuantizer *quantizer, OcrError *err) {
     return code;
 }
 
+/* Is this open file still the one at path? */
+static bool is_at(int fd, const char *path) {
+    struct stat ours, there;
+    return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+           ours.st_ino == there.st_ino;
+}
+
 /* The partial folder with its weights file locked: ours, or taken over from one that died. */
 static OcrCode make_partial(OcrQuantizer *quantizer, OcrError *err) {
     char path[PATH_MAX + NAME_MAX];
@@ -224,7 +244,8 @@ static OcrCode make_partial(OcrQuantizer *quantizer, OcrError *err) {
     quantizer->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (quantizer->fd < 0)
         return cannot(err, "write", path);
-    if (flock(quantizer->fd, LOCK_EX | LOCK_NB) != 0)
+    /* A writer that ended since the file was opened has unlocked it, but put it in place, too. */
+    if (flock(quantizer->fd, LOCK_EX | LOCK_NB) != 0 || !is_at(quantizer->fd, path))
         return ocr_fail(err, OCR_TARGET, "\"%s\" is being written by another process",
                         quantizer->target);
     quantizer->made = true;
@@ -297,19 +318,28 @@ static OcrCode write_quantised(OcrQuantizer *quantizer, const Piece *piece, int 
     return code;
 }
 
+static OcrCode copy_piece(OcrQuantizer *quantizer, const Piece *piece, OcrError *err) {
+    int64_t size = piece_bytes(piece) - quantizer->copied;
+    if (size > STEP_BYTES)
+        size = STEP_BYTES;
+    OcrCode code = write_at(quantizer, (const char *)piece->tensor->data + quantizer->copied, size,
+                            quantizer->data + piece->offset + quantizer->copied, err);
+    quantizer->written += size;
+    quantizer->copied += size;
+    if (quantizer->copied == piece_bytes(piece)) {
+        quantizer->copied = 0;
+        quantizer->piece++;
+    }
+    return code;
+}
+
 static OcrCode write_piece(OcrQuantizer *quantizer, OcrError *err) {
     const Piece *piece = &quantizer->pieces[quantizer->piece];
-    OcrCode code;
-    if (piece->form == FORM_COPY) {
-        code = write_at(quantizer, piece->tensor->data, piece_bytes(piece),
-                        quantizer->data + piece->offset, err);
-        quantizer->written += piece_bytes(piece);
-        quantizer->piece++;
-        return code;
-    }
+    if (piece->form == FORM_COPY)
+        return copy_piece(quantizer, piece, err);
     int rows = step_rows(piece), rest = piece->rows - quantizer->row;
     rows = rows < rest ? rows : rest;
-    code = write_quantised(quantizer, piece, rows, err);
+    OcrCode code = write_quantised(quantizer, piece, rows, err);
     quantizer->row += rows;
     if (quantizer->row == piece->rows) {
         quantizer->row = 0;
@@ -318,8 +348,17 @@ static OcrCode write_piece(OcrQuantizer *quantizer, OcrError *err) {
     return code;
 }
 
+/* The last step waits for the disk, and no cancel ends that: leave it little to wait for. */
+static void start_flush(OcrQuantizer *quantizer) {
+    if (quantizer->written - quantizer->flushed < FLUSH_BYTES)
+        return;
+    sync_file_range(quantizer->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    quantizer->flushed = quantizer->written;
+}
+
 OcrCode quantizer_step(OcrQuantizer *quantizer, bool *done, OcrError *err) {
     *done = false;
+    start_flush(quantizer);
     if (quantizer->piece < quantizer->files->count)
         return write_piece(quantizer, err);
     OcrCode code = put_in_place(quantizer, err);

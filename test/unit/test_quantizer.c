@@ -237,7 +237,53 @@ static void q4_has_towers_of_q8(void **state) {
     assert_close(target, (Limits){0.03, 0.15, 0.5, 2, 4});
 }
 
+/* ---- steps ---- */
+
+/* Between steps a query can be cancelled: none takes a whole tensor, be it only copied. */
+static void steps_are_short(void **state) {
+    (void)state;
+    OcrError err;
+    OcrQuantizer *quantizer;
+    OcrStep step;
+    assert_ok(ocr_quantizer_open(NANO, target, OCR_QUANT_Q8, &quantizer, &err), &err);
+    do {
+        int64_t before, after, total;
+        ocr_quantizer_progress(quantizer, &before, &total);
+        step = ocr_quantizer_step(quantizer, &err);
+        ocr_quantizer_progress(quantizer, &after, &total);
+        assert_in_range(after - before, 0, 1 << 18);
+    } while (step == OCR_STEP_MORE);
+    assert_int_equal(step, OCR_STEP_DONE);
+    ocr_quantizer_close(quantizer);
+}
+
 /* ---- whole, or not at all ---- */
+
+static int until_failure; /* allocations of the JSON library before the one that fails */
+
+static void *allocate_but_once(size_t size) {
+    return until_failure-- != 0 ? malloc(size) : NULL;
+}
+
+static OcrCode open_failing_at(int allocation, OcrQuantizer **quantizer) {
+    OcrError err;
+    until_failure = allocation;
+    json_set_alloc_funcs(allocate_but_once, free);
+    OcrCode code = ocr_quantizer_open(NANO, target, OCR_QUANT_Q8, quantizer, &err);
+    json_set_alloc_funcs(malloc, free);
+    return code;
+}
+
+/* A tensor that finds no room in the header must not be missing in the copy. */
+static void no_tensor_is_lost_without_memory(void **state) {
+    (void)state;
+    OcrQuantizer *quantizer;
+    assert_int_equal(open_failing_at(INT_MAX, &quantizer), OCR_OK);
+    int needed = INT_MAX - until_failure;
+    ocr_quantizer_close(quantizer);
+    for (int allocation = 0; allocation < needed; allocation += 61)
+        assert_int_not_equal(open_failing_at(allocation, &quantizer), OCR_OK);
+}
 
 static void nothing_is_left_of_a_failure(void **state) {
     (void)state;
@@ -323,6 +369,8 @@ int main(void) {
         TEST(bf16_is_close),
         TEST(q8_is_close),
         TEST(q4_has_towers_of_q8),
+        TEST(steps_are_short),
+        TEST(no_tensor_is_lost_without_memory),
         TEST(nothing_is_left_of_a_failure),
         TEST(a_target_is_never_overwritten),
         TEST(remains_are_taken_over),
