@@ -1,7 +1,7 @@
 """The losses: next token, and three that exist in training only, since the renderer knows where every character stands.
 
-Nothing here waits for the device: no tensor is made from numbers of the CPU (its copy would wait for all work in the queue),
-no shape depends on data. train.py names what waits all the same.
+Nothing here waits for the device: no tensor is made from numbers of the CPU, not even by torch.where with two of them (the copy would
+wait for all work in the queue), and no shape depends on data. train.py names what waits all the same.
 """
 import torch
 import torch.nn.functional as F
@@ -113,7 +113,7 @@ class Objective:
             taken = torch.zeros(count * r * c * (view_side // 16) * (view_side // 4) + 1, dtype=torch.bool, device=dev)
             known = batch["answers"] >= 0
             taken.index_fill_(0, torch.where(known, slot[:, :n], torch.full_like(slot[:, :n], len(taken) - 1)).flatten(), True)
-            answer = torch.cat([batch["answers"], torch.where(taken[slot[:, n:]], -100, 0)], 1)
+            answer = torch.cat([batch["answers"], taken[slot[:, n:]] * -100], 1)
         flat = [v.flatten() for v in (view, x, y, answer)]
         with torch.autocast(dev, dtype=torch.bfloat16, enabled=dev == "cuda"):
             l1, a1 = self.teachers.token(features.flatten(0, 1), view_side // 64, 64, *flat)

@@ -174,7 +174,7 @@ class Renderer:
         i = some(.45)
         if i is not None:
             n = len(i)
-            angle = (torch.rand(n, device=dev) * 2 - 1) * (torch.where(torch.rand(n, device=dev) < .8, 2.0, 3.2) * math.pi / 180)
+            angle = (torch.rand(n, device=dev) * 2 - 1) * ((torch.rand(n, device=dev) < .2) * 1.2 + 2) * (math.pi / 180)
             stretch = 1 + (torch.rand(n, 2, device=dev) < .5) * (torch.rand(n, 2, device=dev) * .11 - .01)
             shear = (torch.rand(n, device=dev) < .25) * (torch.rand(n, device=dev) * .1 - .05)
             free = (~layout[i]).float()                                                         # boxes in the text must stay true

@@ -37,11 +37,11 @@ SORTS = {
     "gundam": [Sort(.28, layout=.1, blank=.05),
                Sort(.27, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
                Sort(.14, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
-               Sort(.14, PAGE, (12.5, 17.5), (700, 4200), PROSE, .15, width=1024, blank=0),
+               Sort(.14, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
                Sort(.17, PAGE + A4, (15, 26), (200, 1800), (("mixed", 1),), .15, 1.0, width=1240)],
     "base": [Sort(.4, layout=.15, blank=.03),
              Sort(.34, ((640, 640), (640, 640), (640, 480), (600, 800)), (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
-             Sort(.16, ((640, 640),), (12.5, 17.5), (150, 1600), PROSE, .1, width=640, blank=0),
+             Sort(.16, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0),
              Sort(.10, ((800, 1000), (700, 990)), (15, 26), (200, 1800), (("mixed", 1),), .1, 1.0, width=800)],
 }
 ANY = Sort(1, layout=.1)

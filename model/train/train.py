@@ -18,7 +18,7 @@ from losses import Objective
 from model import Config, Model, Teachers
 from optimizer import Mean, make_optimizers
 from render import Renderer
-from stream import PageStream, Stream, collate
+from stream import ANY, PageStream, Stream, collate
 from tokenizer import Tokenizer
 
 WARM = 100              # steps of warming up
@@ -78,13 +78,15 @@ def compile_blocks(model):
 
 
 def choose_allocator():
-    """Batches differ in shape, and plain segments fall to pieces: 80 GB were taken where 44 are needed."""
+    """Batches differ in shape, and plain segments fall to pieces: 80 GB were taken where 44 are needed. Where growing segments are not to be had, plain ones stay."""
+    choose = getattr(torch.cuda.memory, "_set_allocator_settings", None)
     try:
-        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+        choose("expandable_segments:True")
         torch.zeros(1 << 20, device="cuda")
     except Exception as e:
         print("plain segments:", e, flush=True)
-        torch.cuda.memory._set_allocator_settings("expandable_segments:False")
+        if choose:
+            choose("expandable_segments:False")
 
 
 def newer(path, minutes):
@@ -103,8 +105,8 @@ def bench(args, stream, step, device, log):
     """Time of a step in each mode, drawing alone and all of it; then the kernels of a full gundam step."""
     for mode, grid, fill, count in (("tiny", (1, 1), .5, 128), ("small", (1, 1), .5, 80), ("base", (1, 1), .2, 48), ("base", (1, 1), .9, 28),
                                     ("gundam", (2, 3), .2, 16), ("gundam", (2, 3), .9, 12)):
-        t = time.time()
-        batches = [to(collate([stream.sample(mode, grid, 1.0, fill) for _ in range(count)], mode, grid, stream.r), device) for _ in range(2)]
+        size, t = stream.size(mode, grid, ANY), time.time()
+        batches = [to(collate([stream.sample(mode, grid, 1.0, fill, ANY, size) for _ in range(count)], mode, grid, stream.r), device) for _ in range(2)]
         made = (time.time() - t) / 2
         t = time.time()
         for b in batches:
