@@ -2,7 +2,8 @@
 
     evalset.py --assets DIR --out DIR [--pages 6] [--seed 7]
 
-Writes PNG and JPEG files and manifest.json: [{file, bucket, kind, size, modes, text | blocks}, ...]
+Writes BUCKET_KIND/NUMBER.png or .jpg, beside each page with a text a .txt, as model/evaluate takes them, and for evaluate.py
+manifest.json: [{file, bucket, kind, size, modes, text | blocks}, ...]
 """
 import argparse, io, json, os, random
 import numpy as np
@@ -211,9 +212,14 @@ def main():
     def add(bucket, kind, k, sheet, modes, how=None, **what):
         im = sheet.image if isinstance(sheet, Sheet) else sheet
         data, suffix = spoil(im, how or kind, rnd)
-        name = f"{bucket}_{kind}_{k:02d}".replace("+", "_").replace(" ", "_") + suffix
-        with open(os.path.join(a.out, name), "wb") as f:
+        name = f"{bucket}_{kind}/{k:02d}".replace("+", "_") + suffix
+        path = os.path.join(a.out, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f:
             f.write(data)
+        if "text" in what:
+            with open(os.path.splitext(path)[0] + ".txt", "w", encoding="utf-8") as f:
+                f.write(what["text"] + "\n")
         manifest.append(dict(file=name, bucket=bucket, kind=kind, size=im.size, modes=modes, **what))
     for kind in ("clean", "blur+noise", "skew+jpeg", "x7"):
         for k in range(a.pages):

@@ -364,7 +364,7 @@ class PageMaker:
             kind = r.choices(list(kinds), list(kinds.values()))[0]
             room = max(1, int((bottom - y) / (self.lead * em)))
             if kind == "paragraph":
-                n = r.randint(1, max(1, min(room, r.choice([4, 10, 30, 60]))))
+                n = room if len(kinds) == 1 and r.random() < .5 else r.randint(1, max(1, min(room, r.choice([4, 10, 30, 60]))))
                 f = self.pick_face() if r.random() < .04 else face
                 below = self.paragraph(x0, x1, y, bottom, f, size, align, n)
             elif kind == "line":
@@ -458,7 +458,7 @@ class PageMaker:
                 page.rects.append((middle, start, 1, bottom - start))
             if below:
                 self.budget = max(self.budget, total // 8)
-                self.flow(x0, x1, max(feet) + em * r.uniform(.3, 1.5), end, face, size, {"table": 3, "paragraph": 1, "heading": .3}, align)
+                self.flow(x0, x1, max(feet) + em * r.uniform(.6, 1.6), end, face, size, {"table": 3, "paragraph": 1, "heading": .3}, align)
         else:
             self.flow(x0, x1, y, bottom, face, size, kinds, align)
         if foot and self.budget > -40:
