@@ -11,6 +11,7 @@ SET deepseek_ocr.max_tokens = -1;
 SET deepseek_ocr.no_repeat_ngram_size = -2;
 SET deepseek_ocr.max_image_pixels = 0;
 SET deepseek_ocr.max_session_memory = '10kB';
+SET deepseek_ocr.max_batch_memory = '10kB';
 SET deepseek_ocr.compute = 'f16';
 SET deepseek_ocr.cpu_level = 'sse9';
 SET deepseek_ocr.model = '';

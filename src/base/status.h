@@ -36,7 +36,8 @@ typedef enum OcrCode {
 
 typedef struct OcrError {
     OcrCode code;
-    char message[OCR_MESSAGE_SIZE]; /* UTF-8, no trailing newline; "" when OCR_OK */
+    /* UTF-8; "" when OCR_OK. A second line, if there is one, is what another program said. */
+    char message[OCR_MESSAGE_SIZE];
 } OcrError;
 
 /*

@@ -83,7 +83,7 @@ static void end_with_fault(Batch *batch, Entry *entry, const OcrError *err) {
         error_raise(err);
     page->code = err->code;
     page->sqlstate = error_sqlstate(err->code);
-    page->message = MemoryContextStrdup(entry->context, message_from_utf8(err->message));
+    page->message = MemoryContextStrdup(entry->context, error_line(err));
     end_page(batch, entry);
 }
 
@@ -179,8 +179,15 @@ static bool session_holds_waiting(const Batch *batch) {
     return batch->block != NULL && memcmp(&limits, &batch->limits, sizeof limits) == 0;
 }
 
-/* With fewer slots if the system has no memory for all; without it for one, that is an error. */
+/*
+ * With fewer slots if all would take more memory than is allowed, or than the system has. One page
+ * is allowed what it was admitted with; without memory for it, that is an error.
+ */
 static void *allocate_block(const OcrModel *model, OcrLimits *limits) {
+    size_t most = (size_t)setting_max_batch_memory * 1024;
+
+    while (limits->slots > 1 && ocr_session_bytes(model, limits) > most)
+        limits->slots--;
     for (; limits->slots > 1; limits->slots /= 2) {
         size_t bytes = ocr_session_bytes(model, limits);
         void *block = NULL;

@@ -55,9 +55,10 @@ static ArrayType *array_of_texts(const BatchPage *pages, int count, ArrayType *i
 static void warn_of_faults(const BatchPage *pages, int count) {
     for (int i = 0; i < count; i++)
         if (pages[i].sqlstate != 0)
-            ereport(WARNING, (errcode(pages[i].sqlstate),
-                              errmsg("image %d was not read: %s", i + 1, pages[i].message),
-                              errdetail("SQLSTATE %s", unpack_sql_state(pages[i].sqlstate))));
+            ereport(WARNING,
+                    (errcode(pages[i].sqlstate), errmsg("image %d could not be read", i + 1),
+                     errdetail("The error is %s: %s.", unpack_sql_state(pages[i].sqlstate),
+                               pages[i].message)));
 }
 
 PG_FUNCTION_INFO_V1(ocr_batch);

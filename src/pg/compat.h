@@ -41,6 +41,16 @@
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* A timeout other than of the statement that ends what is at work; 17 brought transaction_timeout.
+ */
+static inline bool compat_timeout_pending(void) {
+#if PG_VERSION_NUM >= 170000
+    return TransactionTimeoutPending;
+#else
+    return false;
+#endif
+}
+
 /* 15 asks for wishes for shared memory in a hook; before, _PG_init says them at once. */
 #if PG_VERSION_NUM >= 150000
 static inline void compat_on_shmem_request(shmem_request_hook_type *previous,

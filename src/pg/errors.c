@@ -51,19 +51,32 @@ int error_sqlstate(OcrCode code) {
     return classes[code].sqlstate;
 }
 
+const char *error_line(const OcrError *err) {
+    const char *feed = strchr(err->message, '\n');
+
+    if (feed == NULL)
+        return message_from_utf8(err->message);
+    return message_from_utf8(
+        psprintf("%.*s: %s", (int)(feed - err->message), err->message, feed + 1));
+}
+
 _Noreturn void error_raise(const OcrError *err) {
     error_raise_of_model(setting_model, err);
 }
 
 _Noreturn void error_raise_of_model(const char *model, const OcrError *err) {
     const ErrorClass *class = &classes[err->code];
-    const char *message = message_from_utf8(err->message);
+    char *message = pstrdup(message_from_utf8(err->message));
+    char *words = strchr(message, '\n');
 
+    if (words != NULL)
+        *words++ = '\0';
     if (err->code == OCR_INTERRUPTED)
         CHECK_FOR_INTERRUPTS();
     if (error_is_of_model(err->code))
         message =
             psprintf("model \"%s\": %s", model_shown_name(model), model_message(model, message));
     ereport(ERROR, (errcode(class->sqlstate), errmsg("%s", message),
+                    words ? errdetail("The program says \"%s\".", words) : 0,
                     class->hint ? errhint("%s", class->hint) : 0));
 }

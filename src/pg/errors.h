@@ -22,4 +22,7 @@ _Noreturn void error_raise(const OcrError *err);
 /* The same when it is not the current model that is in work, but this one. */
 _Noreturn void error_raise_of_model(const char *model, const OcrError *err);
 
+/* What is wrong, in one line, for a column; in the database's encoding. */
+const char *error_line(const OcrError *err);
+
 #endif

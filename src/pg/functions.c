@@ -190,7 +190,7 @@ Datum ocr_try(PG_FUNCTION_ARGS) {
     if (!input_from_arguments(fcinfo, 1, &input))
         PG_RETURN_NULL();
     if (page_read(&input, &read, &err) != OCR_OK)
-        return try_row(fcinfo, NULL, message_from_utf8(err.message), error_sqlstate(err.code));
+        return try_row(fcinfo, NULL, error_line(&err), error_sqlstate(err.code));
     utf8 = page_text(&read, &length);
     page_free(&read);
     if (!utf8_fits_server(utf8, length))

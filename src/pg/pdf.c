@@ -37,6 +37,7 @@ struct Pdf {
     MemoryContext context; /* "deepseek_ocr PDF" */
     File file;             /* temporary, the PDF's bytes */
     size_t size;
+    const char *command;        /* as it was when the PDF was opened; begins with a word */
     int next;                   /* number of the next page */
     int last;                   /* INT_MAX: to the end */
     Subprocess *process;        /* NULL: to be started with page `next` */
@@ -95,7 +96,7 @@ static char *fill_in(const Pdf *pdf, const char *word, size_t length) {
 
 /* The words of the command, which blanks separate; NULL at the end. */
 static char **command_words(const Pdf *pdf) {
-    const char *word = setting_pdf_command + strspn(setting_pdf_command, BLANKS);
+    const char *word = pdf->command;
     char **words = palloc((strlen(word) / 2 + 2) * sizeof *words);
     int count = 0;
 
@@ -159,7 +160,7 @@ static OcrCode fail_drawing(const Pdf *pdf, int status, OcrError *err) {
     const char *complaint = subprocess_complaint(pdf->process);
 
     return ocr_fail(err, OCR_IMAGE_DAMAGED, "the PDF could not be drawn (exit status %d)%s%s",
-                    status, complaint[0] ? ": " : "", complaint);
+                    status, complaint[0] ? "\n" : "", complaint);
 }
 
 /*
@@ -296,16 +297,18 @@ static void write_file(Pdf *pdf, OcrBytes bytes) {
 }
 
 OcrCode pdf_open(OcrBytes bytes, int first, int last, Pdf **out, OcrError *err) {
+    const char *command = setting_pdf_command + strspn(setting_pdf_command, BLANKS);
     MemoryContext context;
     Pdf *pdf;
 
-    if (setting_pdf_command[strspn(setting_pdf_command, BLANKS)] == '\0')
+    if (command[0] == '\0')
         return ocr_fail(err, OCR_IMAGE_UNSUPPORTED,
                         "PDF documents are not read here: deepseek_ocr.pdf_command is empty");
     context = AllocSetContextCreate(CurrentMemoryContext, "deepseek_ocr PDF", ALLOCSET_SMALL_SIZES);
     pdf = *out = MemoryContextAllocZero(context, sizeof *pdf);
     pdf->context = context;
     pdf->size = bytes.size;
+    pdf->command = MemoryContextStrdup(context, command);
     pdf->next = first;
     pdf->last = last > 0 ? last : INT_MAX;
     pdf->file = OpenTemporaryFile(false);

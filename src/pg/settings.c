@@ -9,12 +9,14 @@
 #include "pg/model_folder.h"
 #include "pg/pdf.h"
 #include "pg/settings.h"
+#include "pg/threads.h"
 
 char *setting_model;
 int setting_threads;
 int setting_batch_size;
 int setting_max_image_pixels;
 int setting_max_session_memory;
+int setting_max_batch_memory;
 int setting_compute;
 char *setting_pdf_command;
 int setting_pdf_resolution;
@@ -56,7 +58,7 @@ static bool check_cpu_level(int *value, void **extra, GucSource source) {
 }
 
 static void assign_cpu_level(int value, void *extra) {
-    ocr_cpu_limit(value == CPU_LEVEL_AUTO ? OCR_CPU_AMX : (OcrCpuLevel)value);
+    threads_limit_cpu(value == CPU_LEVEL_AUTO ? OCR_CPU_AMX : (OcrCpuLevel)value);
 }
 
 /* Token texts separated by commas; double quotes around one that holds a comma or a blank. */
@@ -109,8 +111,8 @@ void settings_define(void) {
                "0 means one for each core, divided among the workers of a parallel query.",
                &setting_threads, 0, 0, SETTING_MAX_THREADS, PGC_USERSET, 0);
     define_int("deepseek_ocr.batch_size", "Pages that are read together.",
-               "Each takes memory of its own.", &setting_batch_size, 8, 1, OCR_USEFUL_SLOTS,
-               PGC_USERSET, 0);
+               "Each takes memory of its own; see deepseek_ocr.max_batch_memory.",
+               &setting_batch_size, 8, 1, OCR_USEFUL_SLOTS, PGC_USERSET, 0);
     define_int("deepseek_ocr.max_tokens", "Longest text of a page, in the model's tokens.",
                "0 means as many as the model's context holds.", &max_tokens, 0, 0, INT_MAX,
                PGC_SUSET, 0);
@@ -131,6 +133,10 @@ void settings_define(void) {
     define_int("deepseek_ocr.max_session_memory",
                "Most memory that reading one page may take, the model's weights aside.", NULL,
                &setting_max_session_memory, 2 * 1024 * 1024, 1024, INT_MAX, PGC_SUSET, GUC_UNIT_KB);
+    define_int("deepseek_ocr.max_batch_memory",
+               "Most memory that pages read together may take, the model's weights aside.",
+               "Where it is too little for deepseek_ocr.batch_size pages, fewer are read together.",
+               &setting_max_batch_memory, 8 * 1024 * 1024, 1024, INT_MAX, PGC_SUSET, GUC_UNIT_KB);
     DefineCustomEnumVariable("deepseek_ocr.compute", "How the model's numbers are computed.",
                              "auto takes the fastest way, f32 the most exact one.",
                              &setting_compute, OCR_COMPUTE_AUTO, compute_options, PGC_SUSET, 0,

@@ -19,6 +19,7 @@ extern int setting_threads; /* 0: one for each core */
 extern int setting_batch_size;
 extern int setting_max_image_pixels;
 extern int setting_max_session_memory; /* kB */
+extern int setting_max_batch_memory;   /* kB */
 extern int setting_compute;            /* OcrCompute */
 extern char *setting_pdf_command;      /* "": PDFs are not read */
 extern int setting_pdf_resolution;     /* dots per inch */

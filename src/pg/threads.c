@@ -14,7 +14,8 @@
 
 static OcrPool *pool;
 static int pool_size;
-static int pins; /* while there are any, the pool stays as it is */
+static int pins; /* while there are any, pool and instructions stay as they are */
+static OcrCpuLevel cpu_limit = OCR_CPU_AMX; /* that is wanted */
 
 /* Cores that the system lets this process run on. */
 static int usable_cores(void) {
@@ -52,9 +53,16 @@ int threads_wanted(void) {
     return Min(Max(usable_cores() / query_processes(), 1), SETTING_MAX_THREADS);
 }
 
+void threads_limit_cpu(OcrCpuLevel level) {
+    cpu_limit = level;
+    if (pins == 0)
+        ocr_cpu_limit(level);
+}
+
 /* Asked by the engine from the backend's own thread. True only if CHECK_FOR_INTERRUPTS will act. */
 static bool interrupted(void) {
-    return (QueryCancelPending || ProcDiePending) && INTERRUPTS_CAN_BE_PROCESSED();
+    return (QueryCancelPending || ProcDiePending || compat_timeout_pending()) &&
+           INTERRUPTS_CAN_BE_PROCESSED();
 }
 
 OcrPool *threads_pool(int count) {
@@ -76,7 +84,8 @@ OcrPool *threads_pool(int count) {
 }
 
 static void unpin(void *arg) {
-    pins--;
+    if (--pins == 0)
+        ocr_cpu_limit(cpu_limit);
 }
 
 void threads_pin(MemoryContext context) {

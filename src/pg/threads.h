@@ -22,7 +22,10 @@ int threads_wanted(void);
  */
 OcrPool *threads_pool(int count);
 
-/* Keep the pool, and want no other number of threads, until the memory context is reset. */
+/* Use no instructions above this level, from now on or when nothing is pinned any more. */
+void threads_limit_cpu(OcrCpuLevel level);
+
+/* Keep pool, number of threads and level of instructions until the memory context is reset. */
 void threads_pin(MemoryContext context);
 
 #endif

@@ -134,6 +134,29 @@ is($node->safe_psql('postgres', <<SQL), 't|t', 'a page that takes too much is re
 	WHERE mb <> least + 1; -- messages round
 SQL
 
+# A query that says, in place of a key, how much memory the pages in work have.
+$node->safe_psql('postgres', <<'SQL');
+	CREATE FUNCTION held() RETURNS bigint LANGUAGE plpgsql AS $$
+	BEGIN
+		RETURN (SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name = 'deepseek_ocr batch');
+	END $$;
+SQL
+my $held = 'SELECT held(), image FROM pages, generate_series(1, 5)';
+my @measured;
+for my $most ('8GB', '300MB', '1MB')
+{
+	push @measured, [ split /\|/, $node->safe_psql('postgres', <<SQL) ];
+		SET deepseek_ocr.max_batch_memory = '$most';
+		SELECT max(key::bigint) / 1048576, md5(string_agg(text, ',' ORDER BY place))
+		FROM (SELECT row_number() OVER () AS place, q.* FROM ocr_query(\$\$$held\$\$, 'tiny') AS q) AS q;
+SQL
+}
+note("pages read together hold, MB: $measured[0][0], $measured[1][0] and $measured[2][0]");
+cmp_ok($measured[0][0], '>', 300, 'pages read together take much memory');
+cmp_ok($measured[1][0], '<=', 300, 'unless they may not');
+cmp_ok($measured[2][0], '<', $measured[1][0], 'one page is read in any case');
+is($measured[$_][1], $measured[0][1], 'the texts are the same') for 1, 2;
+
 # What a backend has held at most, in kB.
 sub peak_kb
 {
@@ -167,6 +190,18 @@ is($session->query_safe(<<SQL), 't|6', 'a query that reads pages with other mode
 	WHERE name = 'scan' AND key::int = i;
 	RESET deepseek_ocr.batch_size;
 	RESET deepseek_ocr.threads;
+SQL
+
+# Instructions that such a query asks for are not used before its pages are read.
+is($session->query_safe(<<SQL), '4', 'a query that changes the level of instructions');
+	RESET deepseek_ocr.model;
+	RESET deepseek_ocr.max_tokens;
+	CREATE TEMP TABLE usual AS SELECT name, ocr(image, 'tiny') AS text FROM pages;
+	SELECT count(*) FROM usual JOIN ocr_query(\$\$
+		SELECT name, CASE WHEN set_config('deepseek_ocr.cpu_level', CASE WHEN random() < 0.5 THEN 'auto' ELSE 'portable' END, false) <> ''
+			THEN image END FROM pages\$\$, 'tiny') AS q ON name = key AND usual.text = q.text;
+	RESET deepseek_ocr.cpu_level;
+	DROP TABLE usual;
 SQL
 
 # A system that has no memory for four slots, and one that has none for any.

@@ -99,7 +99,9 @@ like(numbers('cut', 'first => 1'), qr/^1(OC004)?/, 'half a PDF has what is left 
 is(numbers($_, 'first => 1'), '1OC004', "$_: an error")  for qw(empty noise);
 is(numbers('bomb', 'first => 1'), '1OC005 2 3', 'a huge page is an error, and hides no other');
 like(($node->psql('postgres', "SELECT ocr(document) FROM documents WHERE name = 'empty'"))[2],
-	qr/ERROR:  the PDF could not be drawn \(exit status 1\): \w/, 'with the words of the program');
+	qr/ERROR:  the PDF could not be drawn \(exit status 1\)\nDETAIL:  The program says "\w.*"\.$/m, 'with the words of the program');
+like($node->safe_psql('postgres', "SELECT error FROM documents, ocr_pages(document) WHERE name = 'empty'"),
+	qr/^the PDF could not be drawn \(exit status 1\): \w/, 'which are in the row, too');
 
 # ---- the program ----
 
@@ -137,6 +139,7 @@ elsif ($mode eq 'sleep') { fork; sleep 1000 }
 elsif ($mode eq 'slow') { for ($first .. 4) { sleep 1000 if $_ == 2; page() } }
 elsif ($mode eq 'crash') { for ($first .. 4) { kill SEGV => $$ if $_ == 2; page() } }
 elsif ($mode eq 'always') { exit 3 if $first > 20; kill KILL => $$ }
+elsif ($mode eq 'fail') { print STDERR "begun\nno ink\n"; exit 7 }
 elsif ($mode eq 'huge') { print "P6\n20000 20000\n255\n", "\0" x 1000 while 1 }
 elsif ($mode eq 'junk') { print 'y' x 1000 while 1 }
 elsif ($mode eq 'cut') { print "P5\n300 200\n255\n", 'x' x 1000 }
@@ -201,6 +204,7 @@ is(fake_pages('crash'), <<OUT =~ s/\n\z//r, 'a page at which the program crashes
 OUT
 like(fake_pages('always'), qr/^10\|OC004\|.* signal 9; after 10 such pages in a row the rest is not tried\z/m,
 	'a program that always crashes');
+is(fake_pages('fail'), '1|OC004|the PDF could not be drawn (exit status 7): no ink', 'a program that says why it fails');
 like(fake_pages('huge'), qr/^1\|OC005\|the image is 20000 x 20000 pixels/, 'pictures that are too large');
 like(fake_pages('junk'), qr/^1\|OC004\|the PNM is damaged/, 'no pictures');
 like(fake_pages('cut'), qr/^1\|OC004\|the drawing of page 1 of the PDF ends too early/, 'half a picture');
