@@ -42,6 +42,7 @@
 
 /* A tile is unpacked in one go, without a look at interrupts. */
 #define MAX_TILE_PIXELS (4 << 20)
+#define MAX_TILE_SAMPLES (4 * MAX_TILE_PIXELS)
 #define MAX_SAMPLES 16
 #define MAX_BLOCK (64 << 20)
 
@@ -424,15 +425,17 @@ static OcrCode lay_out(TiffReader *reader) {
         (!TIFFGetField(reader->library, TIFFTAG_TILEWIDTH, &width) ||
          !TIFFGetField(reader->library, TIFFTAG_TILELENGTH, &height) || width == 0 || height == 0))
         return damage(reader);
-    if (tiled && (uint64_t)width * height > MAX_TILE_PIXELS)
+    uint64_t samples = (uint64_t)width * (uint64_t)reader->paint.together; /* of a row */
+    if (tiled &&
+        ((uint64_t)width * height > MAX_TILE_PIXELS || samples * height > MAX_TILE_SAMPLES))
         return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,
-                        "the TIFF has tiles of %u x %u pixels; %d are read at most", width, height,
-                        MAX_TILE_PIXELS);
+                        "the TIFF has tiles of %u x %u pixels with %d samples each; %d pixels and "
+                        "%d samples are read at most",
+                        width, height, reader->paint.together, MAX_TILE_PIXELS, MAX_TILE_SAMPLES);
     reader->tile_width = tiled ? (int)width : 0;
     reader->tile_height = tiled ? (int)height : 0;
 
     /* If the library takes other sizes, the samples do not lie as this file thinks. */
-    uint64_t samples = (uint64_t)width * (uint64_t)reader->paint.together;
     uint64_t row_bytes = (samples * (uint64_t)reader->paint.bits + 7) / 8;
     tmsize_t size = tiled ? TIFFTileSize(reader->library) : TIFFScanlineSize(reader->library);
     if (size < 0 || (uint64_t)size != row_bytes * height)

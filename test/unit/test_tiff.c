@@ -333,6 +333,14 @@ static void test_hostile_tags(void **state) {
     assert_refused(TIFFTAG_TILELENGTH, 65520, OCR_IMAGE_DAMAGED, "");
 }
 
+static void assert_recipe_unsupported(const TiffRecipe *recipe, const char *part) {
+    uint16_t *samples = random_tiff_samples(recipe, 5);
+    OcrBytes tiff = make_one(recipe, samples);
+    assert_unreadable(tiff, OCR_IMAGE_UNSUPPORTED, part);
+    free_bytes(tiff);
+    free(samples);
+}
+
 /* A tile is unpacked in one go, so there is a limit to it. */
 static void test_large_tiles(void **state) {
     (void)state;
@@ -340,12 +348,15 @@ static void test_large_tiles(void **state) {
     recipe.compression = COMPRESSION_ADOBE_DEFLATE;
     recipe.tile = 2048;
     check(&recipe);
+    recipe.photometric = PHOTOMETRIC_RGB;
+    recipe.samples = 4;
+    check(&recipe);
+    recipe.samples = 5;
+    assert_recipe_unsupported(&recipe, "2048 x 2048 pixels with 5 samples");
+    recipe = plain;
+    recipe.compression = COMPRESSION_ADOBE_DEFLATE;
     recipe.tile = 2064;
-    uint16_t *samples = random_tiff_samples(&recipe, 5);
-    OcrBytes tiff = make_one(&recipe, samples);
-    assert_unreadable(tiff, OCR_IMAGE_UNSUPPORTED, "2064 x 2064");
-    free_bytes(tiff);
-    free(samples);
+    assert_recipe_unsupported(&recipe, "2064 x 2064");
 }
 
 /* A JPEG in a TIFF looks as it does alone; damage is seen there, too, and so are several scans. */
