@@ -3,7 +3,7 @@
 # before including. ENGINE_SRCS is relative to it.
 
 ENGINE_SRCS := $(patsubst $(ENGINE_DIR)/%,%,$(sort $(wildcard \
-	$(addprefix $(ENGINE_DIR)/,engine.c base/*.c kernels/*.c model/*.c vision/*.c decoder/*.c))))
+	$(addprefix $(ENGINE_DIR)/,*.c base/*.c kernels/*.c model/*.c vision/*.c decoder/*.c))))
 
 ENGINE_PACKAGES = libjpeg libpng libtiff-4 libwebp zlib libpcre2-8 jansson
 ENGINE_INCLUDES := $(shell pkg-config --cflags $(ENGINE_PACKAGES))

@@ -27,7 +27,7 @@ may_include vision 'base/|kernels/|model/|vision/'
 may_include decoder 'base/|kernels/|model/|decoder/'
 may_include pg 'engine\.h|pg/'
 
-for file in src/engine.[ch] $(find src/base src/kernels src/model src/vision src/decoder -name '*.[ch]'); do
+for file in src/*.[ch] $(find src/base src/kernels src/model src/vision src/decoder -name '*.[ch]'); do
     if grep -nE '#include "(postgres|fmgr|pg/|utils/|storage/)' "$file"; then
         fail "$file includes headers of PostgreSQL"
     fi

@@ -1,0 +1,68 @@
+/*
+ * plan.c - what a page takes: views, positions, memory.
+ */
+#include "plan.h"
+
+#include "base/arena.h"
+#include "base/numbers.h"
+#include "vision/image.h"
+
+Prompt plan_prompt(const OcrRequest *request, const OcrPlan *plan) {
+    return (Prompt){.text = request->prompt ? request->prompt : OCR_DEFAULT_PROMPT,
+                    .phrase = request->phrase,
+                    .image_slots = plan->image_slots};
+}
+
+ViewPlan plan_views(const OcrPlan *plan) {
+    return (ViewPlan){plan->mode, plan->global_size, plan->tile_size, plan->columns, plan->rows};
+}
+
+OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const OcrRequest *request,
+                      OcrPlan *plan, OcrError *err) {
+    int context = model->config.decoder.context;
+    OcrMode mode = request->mode;
+    ViewPlan views;
+    if (mode == OCR_MODE_AUTO)
+        mode = config_auto_mode(&model->config, image->width, image->height);
+    OcrCode code = views_plan(mode, image->width, image->height, &views, err);
+    if (code)
+        return code;
+    *plan = (OcrPlan){.mode = views.mode,
+                      .global_size = views.global_size,
+                      .tile_size = views.tile_size,
+                      .columns = views.columns,
+                      .rows = views.rows,
+                      .vision_tokens = views_token_count(&views),
+                      .image_slots = views_slot_count(&views)};
+    Prompt prompt = plan_prompt(request, plan);
+    code = model_prompt(model, &prompt, NULL, 0, &plan->prompt_positions, err);
+    if (code)
+        return code;
+    if (plan->prompt_positions >= context && !request->encode_only)
+        return ocr_fail(err, OCR_CONTEXT,
+                        "the picture and the prompt take %d positions, but the model has only %d",
+                        plan->prompt_positions, context);
+    plan->max_tokens = context - plan->prompt_positions;
+    if (request->max_tokens > 0 && request->max_tokens < plan->max_tokens)
+        plan->max_tokens = request->max_tokens;
+    return OCR_OK;
+}
+
+void ocr_limits_add(OcrLimits *limits, const OcrPlan *plan, const OcrRequest *request) {
+    ViewPlan views = plan_views(plan);
+    int largest =
+        view_tiles(&views) ? max_int(plan->global_size, plan->tile_size) : plan->global_size;
+    limits->view_size = max_int(limits->view_size, largest);
+    limits->view_bytes = max_int(limits->view_bytes, (int)views_bytes(&views));
+    limits->image_slots = max_int(limits->image_slots, plan->image_slots);
+    if (!request->encode_only)
+        limits->positions = max_int(limits->positions, plan->prompt_positions + plan->max_tokens);
+}
+
+size_t ocr_start_bytes(const OcrImageInfo *image, const OcrPlan *plan) {
+    ViewPlan views = plan_views(plan);
+    Arena arena = ARENA_MEASURE;
+    arena_take(&arena, 1, image_decode_bytes(image));
+    arena_take(&arena, 1, views_scratch_bytes(&views, image->width, image->height));
+    return arena.used > SIZE_MAX - ARENA_ALIGNMENT ? SIZE_MAX : arena.used + ARENA_ALIGNMENT;
+}

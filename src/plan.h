@@ -1,0 +1,17 @@
+/*
+ * plan.h - a page's plan in the terms of the layers below.
+ */
+#ifndef OCR_PLAN_H
+#define OCR_PLAN_H
+
+#include "engine.h"
+#include "model/model.h"
+#include "vision/views.h"
+
+/* The views that its picture is cut into. */
+ViewPlan plan_views(const OcrPlan *plan);
+
+/* What the decoder is asked; it points into the request. */
+Prompt plan_prompt(const OcrRequest *request, const OcrPlan *plan);
+
+#endif

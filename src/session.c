@@ -1,0 +1,455 @@
+/*
+ * session.c - pages in slots, advanced step by step (see engine.h for the door).
+ *
+ *   image file -> views            ocr_session_start
+ *   views -> rows of the sequence  encode_step    one layer over one view
+ *   rows -> KV cache               prefill_step   one layer over a stretch
+ *   ids -> one more id             decode_step    all layers, all live slots
+ *
+ * A slot's page is encoded and prefilled without interruption; decoding then
+ * advances it together with the other live slots. Encoder and decoder never work
+ * at the same time, so their buffers share one region.
+ */
+#include "base/arena.h"
+#include "base/numbers.h"
+#include "base/utf8.h"
+#include "decoder/decoder.h"
+#include "decoder/ngram.h"
+#include "kernels/rows.h"
+#include "plan.h"
+#include "trace.h"
+#include "vision/encoder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define EOS_ID 1
+
+_Static_assert(OCR_USEFUL_SLOTS == DECODER_TOKEN_ROWS, "slots that a step takes together");
+
+typedef enum SlotState {
+    SLOT_IDLE,
+    SLOT_ENCODE,
+    SLOT_PREFILL,
+    SLOT_DECODE,
+    SLOT_FINISHED
+} SlotState;
+
+typedef struct Slot {
+    SlotState state;
+    bool begun; /* the state's first step has been taken */
+    OcrPlan plan;
+    bool encode_only;
+    NgramRule ngram;
+    Overruled overruled;
+    uint8_t *views;         /* [limits.view_bytes] */
+    float *rows;            /* [limits.image_slots][hidden] */
+    int *ids;               /* [limits.positions] prompt, then what was generated */
+    int count;              /* ids known */
+    int cached;             /* ids whose keys and values are in the cache */
+    int layer;              /* of the stretch that is being prefilled */
+    int tokens;             /* generated, without EOS */
+    double log_probability; /* sum over all generated ids, EOS included */
+    int scored;             /* how many those are */
+    OcrFinish finish;
+    double image_ms, encode_ms, prefill_ms, decode_ms;
+} Slot;
+
+struct OcrSession {
+    const OcrModel *model;
+    OcrLimits limits;
+    OcrPool *pool;
+    Compute compute;
+    Encoder encoder;
+    Decoder decoder;
+    Slot *slots;       /* [limits.slots] */
+    DecoderRow *batch; /* [limits.slots] the rows of a decode step */
+    bool is_void;      /* a step failed or was interrupted */
+};
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+/* ---- memory ---- */
+
+/* The session in its block; measuring if the arena has no memory. */
+static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena *arena) {
+    OcrSession unkept;
+    OcrSession *place = ARENA_TAKE(arena, OcrSession, 1), *session = place ? place : &unkept;
+    const ModelConfig *config = &model->config;
+    size_t slots = (size_t)limits->slots, threads = (size_t)limits->threads;
+    memset(session, 0, sizeof *session);
+    session->model = model;
+    session->limits = *limits;
+    session->slots = ARENA_TAKE(arena, Slot, slots);
+    session->batch = ARENA_TAKE(arena, DecoderRow, slots);
+    for (size_t i = 0; i < slots; i++) {
+        Slot slot = {0};
+        slot.views = ARENA_TAKE(arena, uint8_t, (size_t)limits->view_bytes);
+        slot.rows =
+            ARENA_TAKE(arena, float, (size_t)limits->image_slots *(size_t)config->decoder.hidden);
+        slot.ids = ARENA_TAKE(arena, int, (size_t)limits->positions);
+        if (session->slots)
+            session->slots[i] = slot;
+    }
+
+    session->compute.precision =
+        limits->compute == OCR_COMPUTE_F32 ? PRECISION_EXACT : PRECISION_FAST;
+    CacheShape cache = decoder_cache_shape(&config->decoder, limits->slots, limits->positions,
+                                           session->compute.precision);
+    size_t encoder_floats = encoder_thread_floats(config, limits->view_size);
+    size_t decoder_floats = cache_thread_floats(&cache);
+    session->compute.matmul_scratch = arena_take(arena, 1, matmul_scratch_bytes(limits->threads));
+    session->compute.thread_floats = compute_whole_lines(max_size(encoder_floats, decoder_floats));
+    session->compute.thread_scratch =
+        ARENA_TAKE(arena, float, threads * session->compute.thread_floats);
+
+    if (limits->positions > 0)
+        decoder_layout_cache(&session->decoder, &config->decoder, &cache, arena);
+    /* Encoder and decoder never work at the same time: one region for the buffers of both. */
+    Arena encoder = *arena, decoder = *arena;
+    encoder_layout(&session->encoder, config, &model->weights, limits->view_size, &encoder);
+    if (limits->positions > 0)
+        decoder_layout(&session->decoder, &model->weights, &decoder);
+    arena->used = encoder.used > decoder.used ? encoder.used : decoder.used;
+    return place;
+}
+
+size_t ocr_session_bytes(const OcrModel *model, const OcrLimits *limits) {
+    Arena arena = ARENA_MEASURE;
+    layout(model, limits, &arena);
+    return arena.used > SIZE_MAX - ARENA_ALIGNMENT ? SIZE_MAX : arena.used + ARENA_ALIGNMENT;
+}
+
+OcrSession *ocr_session_create(const OcrModel *model, const OcrLimits *limits, OcrPool *pool,
+                               void *block) {
+    unsigned char *base = block;
+    Arena arena = {base + -(uintptr_t)base % ARENA_ALIGNMENT, 0};
+    OcrSession *session = layout(model, limits, &arena);
+    session->pool = session->compute.pool = pool;
+    if (limits->positions > 0)
+        decoder_init(&session->decoder);
+    return session;
+}
+
+void ocr_session_trace(OcrSession *session, const Trace *trace) {
+    session->compute.trace = trace;
+}
+
+/* ---- pages ---- */
+
+static OcrCode load_views(OcrSession *session, Slot *slot, OcrBytes file, const OcrImageInfo *image,
+                          void *scratch, OcrError *err) {
+    ViewPlan plan = plan_views(&slot->plan);
+    unsigned char *base = scratch;
+    Arena arena = {base + -(uintptr_t)base % ARENA_ALIGNMENT, 0};
+    void *pixels = arena_take(&arena, 1, image_decode_bytes(image));
+    void *rest = arena_take(&arena, 1, views_scratch_bytes(&plan, image->width, image->height));
+    RgbImage picture;
+    OcrCode code = image_decode(file, image, pool_watched(session->pool), pixels, &picture, err);
+    return code ? code : views_make(&plan, &picture, session->pool, rest, slot->views, err);
+}
+
+OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const OcrImageInfo *image,
+                          const OcrRequest *request, const OcrPlan *plan, void *scratch,
+                          OcrError *err) {
+    Slot *slot = &session->slots[index];
+    int recommended = session->model->config.ngram_size;
+    double begin = now_ms();
+    *slot = (Slot){.state = SLOT_IDLE,
+                   .plan = *plan,
+                   .encode_only = request->encode_only,
+                   .views = slot->views,
+                   .rows = slot->rows,
+                   .ids = slot->ids};
+    slot->ngram = (NgramRule){request->ngram_size < 0 ? recommended : request->ngram_size,
+                              request->ngram_window, request->whitelist, request->whitelist_count};
+    OcrCode code = load_views(session, slot, file, image, scratch, err);
+    Prompt prompt = plan_prompt(request, plan);
+    if (!code && !slot->encode_only)
+        code = model_prompt(session->model, &prompt, slot->ids, session->limits.positions,
+                            &slot->count, err);
+    if (code)
+        return code;
+    slot->image_ms = now_ms() - begin;
+    slot->state = SLOT_ENCODE;
+    return OCR_OK;
+}
+
+/* ---- steps ---- */
+
+static OcrCode encode_step(OcrSession *session, Slot *slot, OcrError *err) {
+    size_t hidden = (size_t)session->model->config.decoder.hidden;
+    if (!slot->begun) {
+        ViewPlan plan = plan_views(&slot->plan);
+        encoder_start(&session->encoder, &plan, slot->views, slot->rows);
+        slot->begun = true;
+    }
+    if (encoder_step(&session->encoder, &session->compute) || pool_interrupted(session->pool))
+        return OCR_OK;
+    compute_trace(&session->compute, "vision_sequence", 0, slot->rows, slot->plan.image_slots,
+                  (int)hidden);
+    if (!all_finite(slot->rows, (size_t)slot->plan.image_slots * hidden))
+        return ocr_fail(err, OCR_MODEL_NOT_FINITE,
+                        "the encoder produced a value that is not finite: the weights are damaged");
+    slot->state = slot->encode_only ? SLOT_FINISHED : SLOT_PREFILL;
+    slot->begun = false;
+    return OCR_OK;
+}
+
+/* Embeddings of prompt positions first..: picture rows where the picture is, else the id's row. */
+static void embed_prompt(OcrSession *session, const Slot *slot, int first, int rows) {
+    const Matrix *embedding = &session->model->weights.embedding;
+    int image_id = tokenizer_image_id(session->model->tokenizer);
+    size_t hidden = (size_t)embedding->columns;
+    int picture = 0;
+    while (slot->ids[picture] != image_id)
+        picture++;
+    for (int r = 0; r < rows; r++) {
+        int place = first + r - picture;
+        float *x = session->decoder.x + (size_t)r * hidden;
+        if (place >= 0 && place < slot->plan.image_slots)
+            memcpy(x, slot->rows + (size_t)place * hidden, hidden * sizeof *x);
+        else
+            matrix_row(embedding, slot->ids[first + r], x);
+    }
+}
+
+static void finish(Slot *slot, OcrFinish why) {
+    slot->finish = why;
+    slot->state = SLOT_FINISHED;
+}
+
+/* Give up on the ids from `count` on. */
+static void cut_loop(Slot *slot, int count) {
+    slot->count = max_int(count, slot->plan.prompt_positions);
+    slot->tokens = slot->count - slot->plan.prompt_positions;
+    finish(slot, OCR_FINISH_LOOP);
+}
+
+/* Does the text repeat itself? Then it ends behind the first time. */
+static bool end_loop(Slot *slot, bool overruled) {
+    const int *generated = slot->ids + slot->plan.prompt_positions;
+    int period = loop_period(generated, slot->tokens), tokens = slot->tokens;
+    int first = overruled ? loop_overruled(&slot->overruled, &slot->ngram, slot->count - 1) : 0;
+    if (period > 0) {
+        while (tokens > period && generated[tokens - 1] == generated[tokens - 1 - period])
+            tokens--;
+        cut_loop(slot, slot->plan.prompt_positions + tokens);
+    } else if (first > 0) {
+        cut_loop(slot, first);
+    }
+    return period > 0 || first > 0;
+}
+
+/*
+ * The greedy choice from this slot's logits (spec 4.4, 4.5), and whether it ends the page.
+ * False if they are not finite.
+ */
+static bool choose(Slot *slot, float *logits, int vocabulary) {
+    int best = argmax(logits, vocabulary);
+    float total = log_sum_exp(logits, vocabulary);
+    if (!isfinite(total))
+        return false;
+    ngram_ban(&slot->ngram, slot->ids, slot->count, logits, vocabulary);
+    bool overruled = logits[best] == -INFINITY;
+    if (overruled)
+        best = argmax(logits, vocabulary);
+    slot->log_probability += (double)(logits[best] - total);
+    slot->scored++;
+    if (best == EOS_ID) {
+        finish(slot, OCR_FINISH_STOP);
+        return true;
+    }
+    slot->ids[slot->count++] = best;
+    slot->tokens++;
+    if (!end_loop(slot, overruled) && slot->tokens == slot->plan.max_tokens)
+        finish(slot, OCR_FINISH_LENGTH);
+    return true;
+}
+
+typedef struct ChooseTask {
+    OcrSession *session;
+    const DecoderRow *rows; /* [chunks] whose logits the decoder has */
+    bool damaged[DECODER_TOKEN_ROWS];
+} ChooseTask;
+
+static void choose_task(void *context, int i, int thread) {
+    ChooseTask *task = context;
+    OcrSession *session = task->session;
+    int vocabulary = session->decoder.config->vocabulary;
+    float *logits = session->decoder.logits + (size_t)i * (size_t)vocabulary;
+    (void)thread;
+    task->damaged[i] = !choose(&session->slots[task->rows[i].slot], logits, vocabulary);
+}
+
+static OcrCode choose_all(OcrSession *session, const DecoderRow *rows, int count, OcrError *err) {
+    ChooseTask task = {.session = session, .rows = rows};
+    int vocabulary = session->decoder.config->vocabulary;
+    for (int i = 0; i < count; i++)
+        compute_trace(&session->compute, "logits", session->slots[rows[i].slot].tokens,
+                      session->decoder.logits + (size_t)i * (size_t)vocabulary, 1, vocabulary);
+    pool_run(session->pool, count, choose_task, &task);
+    for (int i = 0; i < count; i++)
+        if (task.damaged[i])
+            return ocr_fail(
+                err, OCR_MODEL_NOT_FINITE,
+                "the decoder produced a value that is not finite: the weights are damaged");
+    return OCR_OK;
+}
+
+static OcrCode prefill_step(OcrSession *session, Slot *slot, OcrError *err) {
+    Decoder *decoder = &session->decoder;
+    int rest = slot->plan.prompt_positions - slot->cached;
+    if (!slot->begun) {
+        int rows = rest < DECODER_PROMPT_ROWS ? rest : DECODER_PROMPT_ROWS;
+        decoder_begin_stretch(decoder, (int)(slot - session->slots), slot->cached, rows);
+        embed_prompt(session, slot, slot->cached, rows);
+        slot->begun = true;
+        slot->layer = 0;
+    }
+    decoder_layer(decoder, slot->layer++, &session->compute);
+    if (slot->layer < decoder->config->layers || pool_interrupted(session->pool))
+        return OCR_OK;
+    slot->begun = false;
+    slot->cached += decoder->rows;
+    if (slot->cached < slot->plan.prompt_positions)
+        return OCR_OK;
+    decoder_logits(decoder, 1, &session->compute);
+    if (pool_interrupted(session->pool))
+        return OCR_OK;
+    slot->state = SLOT_DECODE;
+    return choose_all(session, &(DecoderRow){(int)(slot - session->slots), slot->cached}, 1, err);
+}
+
+/* One token for each of count slots, up to DECODER_TOKEN_ROWS. */
+static OcrCode decode_step(OcrSession *session, const DecoderRow *rows, int count, OcrError *err) {
+    Decoder *decoder = &session->decoder;
+    decoder_begin_tokens(decoder, rows, count);
+    for (int i = 0; i < count; i++)
+        matrix_row(&session->model->weights.embedding,
+                   session->slots[rows[i].slot].ids[rows[i].position],
+                   decoder->x + (size_t)i * (size_t)decoder->config->hidden);
+    for (int layer = 0; layer < decoder->config->layers; layer++)
+        decoder_layer(decoder, layer, &session->compute);
+    decoder_logits(decoder, count, &session->compute);
+    if (pool_interrupted(session->pool))
+        return OCR_OK;
+    for (int i = 0; i < count; i++)
+        session->slots[rows[i].slot].cached++;
+    return choose_all(session, rows, count, err);
+}
+
+static Slot *find_slot(OcrSession *session, SlotState state) {
+    for (int i = 0; i < session->limits.slots; i++)
+        if (session->slots[i].state == state && session->slots[i].begun)
+            return &session->slots[i];
+    for (int i = 0; i < session->limits.slots; i++)
+        if (session->slots[i].state == state)
+            return &session->slots[i];
+    return NULL;
+}
+
+/* Prompts before pictures: a page in work is brought to decoding before the next one begins. */
+static OcrCode run_step(OcrSession *session, bool *idle, OcrError *err) {
+    double begin = now_ms();
+    OcrCode code;
+    Slot *slot = find_slot(session, SLOT_PREFILL);
+    if (slot) {
+        code = prefill_step(session, slot, err);
+        slot->prefill_ms += now_ms() - begin;
+        return code;
+    }
+    slot = find_slot(session, SLOT_ENCODE);
+    if (slot) {
+        code = encode_step(session, slot, err);
+        slot->encode_ms += now_ms() - begin;
+        return code;
+    }
+    /* More slots than are advanced together are advanced in turns. */
+    int live = 0;
+    for (int i = 0; i < session->limits.slots; i++)
+        if (session->slots[i].state == SLOT_DECODE)
+            session->batch[live++] = (DecoderRow){i, session->slots[i].cached};
+    *idle = live == 0;
+    if (live == 0)
+        return OCR_OK;
+    code = OCR_OK;
+    for (int first = 0; first < live && !code; first += DECODER_TOKEN_ROWS)
+        code = decode_step(session, session->batch + first,
+                           min_int(DECODER_TOKEN_ROWS, live - first), err);
+    double share = (now_ms() - begin) / live;
+    for (int i = 0; i < live; i++)
+        session->slots[session->batch[i].slot].decode_ms += share;
+    return code;
+}
+
+OcrStep ocr_session_step(OcrSession *session, OcrError *err) {
+    bool idle = false;
+    OcrCode code = OCR_INTERRUPTED;
+    if (!session->is_void)
+        code = run_step(session, &idle, err);
+    if (!code && pool_interrupted(session->pool))
+        code = OCR_INTERRUPTED;
+    if (code) {
+        session->is_void = true;
+        if (code == OCR_INTERRUPTED)
+            ocr_fail(err, OCR_INTERRUPTED, "interrupted");
+        return OCR_STEP_FAILED;
+    }
+    return idle ? OCR_STEP_DONE : OCR_STEP_MORE;
+}
+
+/* ---- results ---- */
+
+bool ocr_session_finished(const OcrSession *session, int slot) {
+    return session->slots[slot].state == SLOT_FINISHED;
+}
+
+void ocr_session_page(const OcrSession *session, int index, OcrPage *page) {
+    const Slot *slot = &session->slots[index];
+    *page = (OcrPage){.plan = slot->plan,
+                      .finish = slot->finish,
+                      .tokens = slot->tokens,
+                      .ids = slot->ids + slot->plan.prompt_positions,
+                      .confidence = slot->scored ? exp(slot->log_probability / slot->scored) : 1,
+                      .vision = slot->rows,
+                      .image_ms = slot->image_ms,
+                      .encode_ms = slot->encode_ms,
+                      .prefill_ms = slot->prefill_ms,
+                      .decode_ms = slot->decode_ms};
+}
+
+/* Copy with NUL replaced by U+FFFD; counts beyond capacity too. */
+static size_t copy_without_nul(OcrText text, char *out, size_t capacity) {
+    static const char replacement[] = "\xEF\xBF\xBD";
+    size_t used = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        const char *from = text.bytes[i] ? &text.bytes[i] : replacement;
+        size_t n = text.bytes[i] ? 1 : sizeof replacement - 1;
+        if (used + n <= capacity)
+            memcpy(out + used, from, n);
+        used += n;
+    }
+    return used;
+}
+
+OcrCode ocr_session_text(const OcrSession *session, int index, char *out, size_t capacity,
+                         size_t *length, OcrError *err) {
+    const Slot *slot = &session->slots[index];
+    const Tokenizer *tokenizer = session->model->tokenizer;
+    const int *ids = slot->ids + slot->plan.prompt_positions;
+    size_t decoded = tokenizer_decode(tokenizer, ids, slot->tokens, NULL, 0);
+    char *bytes = malloc(decoded + 1);
+    if (!bytes)
+        return ocr_fail(err, OCR_OUT_OF_MEMORY, "no memory for a text of %zu bytes", decoded);
+    tokenizer_decode(tokenizer, ids, slot->tokens, bytes, decoded);
+    *length = copy_without_nul(text_strip((OcrText){bytes, decoded}), out, capacity);
+    free(bytes);
+    return OCR_OK;
+}
