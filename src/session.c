@@ -25,8 +25,6 @@
 #include <string.h>
 #include <time.h>
 
-#define EOS_ID 1
-
 _Static_assert(OCR_USEFUL_SLOTS == DECODER_TOKEN_ROWS, "slots that a step takes together");
 
 typedef enum SlotState {

@@ -22,7 +22,7 @@ step() {
 }
 
 format() {
-    clang-format --dry-run -Werror $(find src test -name '*.[ch]')
+    clang-format --dry-run -Werror $(find src test bench tools model -name '*.[ch]')
 }
 
 regress() {

@@ -1,13 +1,12 @@
 #include "model/config.h"
 
 #include "model/json.h"
+#include "model/tokenizer.h"
 
 #include <math.h>
 #include <string.h>
 
 #define CONFIG_MAX_BYTES (1 << 20)
-#define EXPECTED_BOS 0
-#define EXPECTED_EOS 1
 
 /*
  * A reader carries the first error: after one, every later call is a no-op that
@@ -170,8 +169,8 @@ static void read_decoder(Reader *reader, DecoderConfig *decoder) {
         REFUSE(reader, "config.json: hidden_size %d does not give %d heads of even width",
                decoder->hidden, decoder->heads);
     language_integer(reader, "moe_layer_freq", 1, 1, 1);
-    language_integer(reader, "bos_token_id", EXPECTED_BOS, EXPECTED_BOS, EXPECTED_BOS);
-    language_integer(reader, "eos_token_id", EXPECTED_EOS, EXPECTED_EOS, EXPECTED_EOS);
+    language_integer(reader, "bos_token_id", BOS_ID, BOS_ID, BOS_ID);
+    language_integer(reader, "eos_token_id", EOS_ID, EOS_ID, EOS_ID);
     require_bool(reader, "use_mla", true, false);
     require_bool(reader, "attention_bias", false, false);
     require_bool(reader, "tie_word_embeddings", false, false);

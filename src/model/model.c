@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define BOS_ID 0
 #define IMAGE_MARK "<image>"
 
 /* The parsed files, alive only while a model is opened. */

@@ -15,6 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The marks of begin and end, in every model (spec 1.2). */
+#define BOS_ID 0
+#define EOS_ID 1
+
 typedef struct Tokenizer Tokenizer;
 typedef struct TokenizerFile TokenizerFile; /* what was read, alive only while loading */
 
@@ -22,7 +26,7 @@ typedef struct TokenizerFile TokenizerFile; /* what was read, alive only while l
  * Read and check dir/tokenizer.json. Everything that encode and decode later
  * rely on is validated here: ids below vocab_size, all 256 byte symbols, merges
  * whose parts and result are in the vocabulary, patterns that compile, and the
- * presence of the marks of begin (id 0) and end (id 1) and of <image>.
+ * presence of BOS_ID, EOS_ID and <image>.
  * OCR_MODEL_TOKENIZER names what is wrong.
  */
 OcrCode tokenizer_file_read(const char *path, int vocab_size, TokenizerFile **out, OcrError *err);

@@ -6,8 +6,8 @@
  * for beyond that is refused by name rather than ignored, because text would
  * come out subtly wrong.
  */
-#include "base/file.h"
 #include "base/character.h"
+#include "base/file.h"
 #include "model/flatjson.h"
 #include "model/tokenizer_tables.h"
 
@@ -16,8 +16,6 @@
 
 #define FILE_MAX_BYTES ((size_t)64 << 20)
 #define PATTERN_MAX_BYTES 4096
-#define BOS_ID 0
-#define EOS_ID 1
 
 #define REFUSE(err, ...) ocr_fail((err), OCR_MODEL_TOKENIZER, "tokenizer.json: " __VA_ARGS__)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
