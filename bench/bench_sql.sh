@@ -3,7 +3,7 @@
 #
 # What PostgreSQL adds to the engine, in a throw-away server with the installed extension:
 # the time of ocr() beside the time of the engine's stages in the same page, and the pages
-# read together beside the pages read one by one. PAGES repeats the images until there are
+# read together beside the pages read one by one, and how much of a job's time is the engine's. PAGES repeats the images until there are
 # so many (16); MODEL names another model than the default one (a folder that the server's
 # user may read), MAX_TOKENS cuts its texts.
 set -eu

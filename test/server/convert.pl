@@ -286,6 +286,25 @@ is(query(q{SELECT count(*), bool_and(a."Text " = b."Text " AND content = a."Text
 is(query('SELECT source, key, attempts FROM ocr_failures'), q{"Odd "" schema"."select"|("bad, ""row""",1)|2},
 	'the failure names its row');
 
+# ---- nearly all of a job's time is the engine's ----
+
+query(q{
+	CREATE TABLE timed AS SELECT row_number() OVER () AS id, image, NULL::text AS content FROM pages, generate_series(1, 3);
+	ALTER TABLE timed ADD PRIMARY KEY (id);
+	CREATE INDEX ON timed USING gin (to_tsvector('english', content));
+});
+my ($ratio) = query(q{
+	SET deepseek_ocr.model = 'default';
+	SET deepseek_ocr.compute = auto;
+	SET deepseek_ocr.max_tokens = 0;
+	CREATE TEMP VIEW engine AS SELECT image_ms + encode_ms + prefill_ms + decode_ms AS ms FROM pg_stat_ocr WHERE datname = current_database();
+	SELECT ocr_load() IS NULL;
+	SELECT ms AS before, extract(epoch FROM clock_timestamp()) AS begin FROM engine \gset
+	CALL ocr_convert('timed', 'image', 'content');
+	SELECT round(((ms - :before) / 1000 / (extract(epoch FROM clock_timestamp()) - :begin))::numeric, 3) FROM engine;
+}) =~ /([\d.]+)\z/;
+cmp_ok($ratio, '>=', 0.9, "a job's pages are read as fast as the engine reads them together: $ratio");
+
 # ---- what pg_cron did ----
 
 wait_for('SELECT count(content) = 20 FROM nightly');
