@@ -98,6 +98,10 @@ def main(assets, atlas=None):
             print(batch["mode"], {k: round(float(v), 3) for k, v in values.items()})
     n = len(batches)
     assert sum(losses[n:]) < sum(losses[:n]) - .1 * n, "no learning"
+    windowed = Model(Config(**{**vars(c), "sam_global": ()}))
+    windowed.take(model.state_dict())
+    assert windowed.model.sam_model.blocks[1].attn.rel_pos_h.shape == (15, 16) and not windowed.model.sam_model.blocks[1].attn.rel_pos_h.any()
+    assert torch.equal(windowed.lm_head.weight, model.lm_head.weight)
     now = [p.detach().clone() for p in mean.own]
     mean.swap()
     assert any(not torch.equal(p, q) for p, q in zip(mean.own, now))

@@ -193,7 +193,7 @@ def main():
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = Tokenizer(args.vocabulary)
     model = Model(Config(vocab=tokenizer.size))
-    model.load_state_dict(checkpoint.load(args.weights)["model"])
+    model.take(checkpoint.load(args.weights)["model"])
     evaluate(model.to(device), tokenizer, args.pages, device, args.out, lambda **k: print(json.dumps(k), flush=True), args.most_pages)
 
 

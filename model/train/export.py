@@ -5,7 +5,7 @@
 import argparse, json, os, shutil, struct
 import torch
 import checkpoint
-from model import Config
+from model import Config, Model
 from tokenizer import Tokenizer
 
 AUTO = [[1000, "base"], [None, "gundam"]]    # what reads best (LOG.md), by the longer side
@@ -70,7 +70,9 @@ def main():
     args = ap.parse_args()
     c = Config(vocab=Tokenizer(args.vocabulary).size)
     os.makedirs(args.out, exist_ok=True)
-    tensors = rename(checkpoint.load(args.weights)["model"], c)
+    model = Model(c)
+    model.take(checkpoint.load(args.weights)["model"])
+    tensors = rename(model.state_dict(), c)
     safetensors(os.path.join(args.out, "model.safetensors"), tensors)
     processor = dict(image_mean=[.5] * 3, image_std=[.5] * 3, normalize=True, patch_size=16, downsample_ratio=4, image_token="<image>",
                      pad_token="<｜▁pad▁｜>", processor_class="DeepseekVLV2Processor", sft_format="deepseek", candidate_resolutions=[[1024, 1024]])

@@ -19,7 +19,7 @@ class Config:
     sam_layers: int = 6
     sam_heads: int = 4
     window: int = 8
-    sam_global: tuple = (2, 5)
+    sam_global: tuple = ()           # layers of SAM that attend to the whole view (LOG.md, third run: they brought nothing)
     sam_grid: int = 64
     neck: int = 192
     middle: int = 320                # channels between the two strided convolutions
@@ -322,6 +322,11 @@ class Model(nn.Module):
                     nn.init.zeros_(m.bias)
         nn.init.normal_(self.model.embed_tokens.weight, std=.02)
         nn.init.normal_(self.model.projector.layers.weight, std=.3 * (2 * c.clip_width) ** -.5)
+
+    def take(self, weights):
+        """Loads weights. A block of SAM that attended to the whole view and has a window now begins with what it had: no relative positions."""
+        own = self.state_dict()
+        self.load_state_dict({k: torch.zeros_like(own[k]) if "rel_pos" in k and own[k].shape != t.shape else t for k, t in weights.items()})
 
     def blocks(self):
         """The parts worth compiling."""

@@ -220,7 +220,7 @@ def main():
     log(parameters=sum(p.numel() for p in model.parameters()))
     if args.resume:
         weights = checkpoint.load(args.resume)
-        model.load_state_dict(weights["model"])
+        model.take(weights["model"])
         teachers.load_state_dict(weights["teachers"], strict=False)               # a head that they do not have begins anew
     if device == "cuda" and not args.eager:
         compile_blocks(model)
