@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* More than any context holds; it bounds the time that a hostile prompt takes. */
-#define ENCODE_MAX_BYTES ((size_t)1 << 20)
+/* More than any context holds; encoding looks at no interrupt, and takes 40 ms for so many. */
+#define ENCODE_MAX_BYTES ((size_t)1 << 18)
 
 /* A pattern may take so many steps for each match, in a text of n bytes, and no more memory. */
 #define MATCH_STEPS(n) (100000 + 32 * (uint32_t)(n))

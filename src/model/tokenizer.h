@@ -45,7 +45,7 @@ void tokenizer_release(Tokenizer *tokenizer);
  * Ids of UTF-8 text; added tokens are recognised anywhere in it. Writes at most
  * capacity ids and sets *count to the number that the text has. Transient memory
  * is malloc'ed and freed before returning. OCR_PROMPT if the text is not valid
- * UTF-8 or longer than 1 MiB.
+ * UTF-8 or longer than 256 KiB.
  */
 OcrCode tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t length, int *ids,
                          int capacity, int *count, OcrError *err);
