@@ -17,6 +17,15 @@ for my $page (@pages)
 		page_text($page), "$page is read");
 }
 
+# The README's first page comes out as it is shown there.
+my ($create, $first_page) = documented_sql('README.md', 'First page');
+$node->safe_psql('postgres', 'CREATE DATABASE first_page');
+$node->safe_psql('first_page', $create);
+is($node->safe_psql('first_page', $first_page), page_text('receipt'), 'the README\'s first page is read');
+my ($shown) = read_file('README.md') =~ /^-+\n(.*?)^```/ms;
+$shown =~ s/^ | *\+?$//mg;
+is($shown, page_text('receipt') . "\n", 'and shown as it is');
+
 # The number of threads changes nothing, to the last bit.
 my $fingerprint = q{SELECT md5(vision_tokens(image, 'tiny')::text) FROM pages WHERE name = 'strip'};
 is($node->safe_psql('postgres', "SET deepseek_ocr.threads = 1; $fingerprint"),
