@@ -189,8 +189,10 @@ static List *join_rows(List *outcomes) {
 /* ---- writing ---- */
 
 /*
- * Is it this row that cannot be written, so that the next one may still be? A lacking right is the
- * row's, by a policy or in a trigger, unless it is one on the table.
+ * Is it this row that cannot be written, so that the next one may still be? Data, constraints and
+ * triggers fail for a row, triggers with whatever SQLSTATE their authors liked; these are classes
+ * of what is wrong with more than that. A lacking right is the row's, by a policy or in a trigger,
+ * unless it is one on the table.
  */
 static bool is_of_row(const ConvertRows *rows, int sqlstate) {
     if (sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE) {
@@ -198,15 +200,24 @@ static bool is_of_row(const ConvertRows *rows, int sqlstate) {
         return true;
     }
     switch (ERRCODE_TO_CATEGORY(sqlstate)) {
-    case ERRCODE_TRIGGERED_ACTION_EXCEPTION:
-    case ERRCODE_DATA_EXCEPTION:
-    case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
-    case ERRCODE_WITH_CHECK_OPTION_VIOLATION:
-    case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
-    case ERRCODE_PLPGSQL_ERROR:
-        return true;
-    default:
+    case ERRCODE_CONNECTION_EXCEPTION:
+    case ERRCODE_FEATURE_NOT_SUPPORTED:
+    case ERRCODE_INVALID_TRANSACTION_STATE:
+    case ERRCODE_INVALID_TRANSACTION_TERMINATION:
+    case ERRCODE_INVALID_CATALOG_NAME:
+    case ERRCODE_INVALID_SCHEMA_NAME:
+    case ERRCODE_TRANSACTION_ROLLBACK:
+    case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+    case ERRCODE_INSUFFICIENT_RESOURCES:
+    case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+    case ERRCODE_OPERATOR_INTERVENTION:
+    case ERRCODE_SYSTEM_ERROR:
+    case ERRCODE_CONFIG_FILE_ERROR:
+    case ERRCODE_FDW_ERROR:
+    case ERRCODE_INTERNAL_ERROR:
         return false;
+    default:
+        return true;
     }
 }
 

@@ -110,6 +110,22 @@ CALL ocr_convert('scans', 'image', 'content', mode => 'tiny', filter => 'id > 5'
 SELECT is(:pages, 2, 'rows that policies allow to be written are');
 SELECT results_eq('SELECT key, sqlstate FROM ocr_failures', $$VALUES ('6', '42501')$$, 'what they do not is a failure');
 
+-- A right on the table that is lost meanwhile is not.
+SET ROLE clerk;
+CREATE TABLE texts (id integer, page integer, content text, PRIMARY KEY (id, page));
+GRANT SELECT, INSERT ON texts TO other_clerk;
+CREATE FUNCTION revoke_it() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    REVOKE INSERT ON public.texts FROM other_clerk;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER revoke_it AFTER INSERT ON texts FOR EACH ROW EXECUTE FUNCTION revoke_it();
+SET ROLE other_clerk;
+CALL ocr_convert('scans', 'image', 'content', target_table => 'texts', mode => 'tiny', filter => 'id > 6', batch_size => 1);
+SELECT is(:'SQLSTATE'::text, '42501', 'a right that is lost ends the job');
+SELECT is((SELECT count(*)::int FROM texts), 1, 'after what was stored before');
+SELECT is_empty($$SELECT 1 FROM ocr_failures WHERE key::int > 6$$, 'and is no failure of a row');
+
 -- A retry forgets what is no longer there.
 SET ROLE clerk;
 DELETE FROM scans WHERE id = 6;
