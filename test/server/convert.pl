@@ -319,6 +319,9 @@ query('DROP EXTENSION pg_cron');
 my $dump = $node->basedir . '/dump';
 $node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump, '-T', 'pages' ], 'pg_dump');
 unlike(read_file($dump), qr/no_image|bad, ""row|COPY public\.ocr_failures/, 'which says nothing of failures');
+query('CREATE ROLE owner LOGIN; CREATE DATABASE owned OWNER owner');
+$node->safe_psql('owned', 'CREATE EXTENSION deepseek_ocr');
+$node->command_ok([ 'pg_dump', '-d', $node->connstr('owned'), '-U', 'owner', '-f', $dump ], 'an owner who is no superuser can dump');
 
 # ---- notices ----
 
