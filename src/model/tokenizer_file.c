@@ -82,6 +82,10 @@ static OcrCode compile_split(const FlatValue *step, int number, pcre2_code **out
     if (!flat_is(pattern, FLAT_STRING) || pattern->length > PATTERN_MAX_BYTES)
         return REFUSE(err, "pre-tokenizer %d must have a pattern.Regex of at most %d bytes", number,
                       PATTERN_MAX_BYTES);
+    /* In a lookbehind, older versions of PCRE2 let it end a match where the match began. */
+    if (strstr(pattern->text, "\\K"))
+        return REFUSE(err, "the pattern of pre-tokenizer %d has \\K, which is not supported",
+                      number);
 
     *out = pcre2_compile((PCRE2_SPTR)pattern->text, pattern->length,
                          PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &problem, &offset, NULL);

@@ -523,6 +523,7 @@ static void other_structures_are_refused_by_name(void **state) {
         {"pre_tokenizer/pretokenizers/0/pattern/Regex", "5", "pattern.Regex"},
         {"pre_tokenizer/pretokenizers/2/pattern/Regex", "\"a(\"", "pre-tokenizer 3"},
         {"pre_tokenizer/pretokenizers/2/pattern/Regex", "\"\\\\C\"", "pre-tokenizer 3"},
+        {"pre_tokenizer/pretokenizers/2/pattern/Regex", "\"a\\\\Kb\"", "has \\K"},
         {"pre_tokenizer/pretokenizers/2/pattern/Regex", "\"((a{1000}){1000}){1000}\"",
          "pre-tokenizer 3"},
         {"post_processor", "{\"type\": \"TemplateProcessing\"}", "post_processor"},
