@@ -51,7 +51,7 @@ struct OcrQuantizer {
     int64_t copied;   /* of a piece that is copied, bytes */
     int64_t flushed;  /* of written, what is on its way to disk */
     float *values;    /* [STEP_VALUES] of a step's rows, or of one row that is longer */
-    uint8_t *bytes;   /* the same quantised */
+    uint8_t *bytes;   /* the same quantized */
     uint16_t *scales; /* and their scales */
     bool made;        /* the partial folder is ours to remove */
 };
@@ -119,7 +119,7 @@ static int64_t place(json_t *header, const char *name, const char *type, json_t 
  * elements come first, so that all are aligned.
  */
 static json_t *plan(OcrQuantizer *quantizer, OcrQuantType type) {
-    static const char *const quantised[] = {[FORM_Q8] = "I8", [FORM_Q4] = "U8"};
+    static const char *const quantized[] = {[FORM_Q8] = "I8", [FORM_Q4] = "U8"};
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     int count = quantizer->files->count;
     int64_t at = 0;
@@ -139,7 +139,7 @@ static json_t *plan(OcrQuantizer *quantizer, OcrQuantType type) {
             if (element_width(piece) == width)
                 piece->offset = place(header, tensor->name,
                                       piece->form == FORM_COPY ? tensor_type_name(tensor->type)
-                                                               : quantised[piece->form],
+                                                               : quantized[piece->form],
                                       shape_of(piece), piece_bytes(piece), &at);
             if (width == 2 && piece->form != FORM_COPY) {
                 char name[NAME_SIZE];
@@ -287,7 +287,7 @@ static int step_rows(const Piece *piece) {
     return rows > 0 ? rows : 1;
 }
 
-static OcrCode write_quantised(OcrQuantizer *quantizer, const Piece *piece, int rows,
+static OcrCode write_quantized(OcrQuantizer *quantizer, const Piece *piece, int rows,
                                OcrError *err) {
     size_t columns = (size_t)piece->columns, width = (size_t)row_bytes(piece);
     size_t scales = (size_t)blocks(piece), element = (size_t)tensor_width(piece->tensor->type);
@@ -339,7 +339,7 @@ static OcrCode write_piece(OcrQuantizer *quantizer, OcrError *err) {
         return copy_piece(quantizer, piece, err);
     int rows = step_rows(piece), rest = piece->rows - quantizer->row;
     rows = rows < rest ? rows : rest;
-    OcrCode code = write_quantised(quantizer, piece, rows, err);
+    OcrCode code = write_quantized(quantizer, piece, rows, err);
     quantizer->row += rows;
     if (quantizer->row == piece->rows) {
         quantizer->row = 0;

@@ -2,12 +2,12 @@
  * quantizer.h - write a smaller copy of a checkpoint folder.
  *
  * The copy is a checkpoint folder like any other, with one safetensors file. A
- * quantised matrix keeps its name and gets a companion with its scales:
+ * quantized matrix keeps its name and gets a companion with its scales:
  *
  *   X.weight        I8 [rows, columns]  or  U8 [rows, bytes of a row]
  *   X.weight_scale  BF16 [rows, blocks]          (layout: kernels/quant.h)
  *
- * What is quantised
+ * What is quantized
  *   q8   every matrix of both towers and of the decoder in 8 bits
  *   q4   the decoder's layers in 4 bits, the rest as q8
  * What keeps its type: norms, biases and position tables (small), convolutions

@@ -37,6 +37,9 @@
 /* Directories in a file. A chain that is longer is a ring. */
 #define MAX_DIRECTORIES 65535
 
+/* Entries in all of them: a directory has some 20, but hostile ones lie one on top of the other. */
+#define MAX_ENTRIES (1 << 24)
+
 /* Bits of the subfile type: a smaller copy of another picture, a mask for one. */
 #define SUBFILE_NOT_A_PAGE (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)
 
@@ -75,6 +78,7 @@ typedef struct Place {
  */
 static OcrCode follow(OcrBytes file, int wanted, Place *place, OcrError *err) {
     uint64_t next;
+    int entries = 0;
     *place = (Place){0};
     tiff_block_open(file, &place->block, &next);
     for (int links = 0; next != 0 && place->pages <= wanted; links++) {
@@ -85,6 +89,11 @@ static OcrCode follow(OcrBytes file, int wanted, Place *place, OcrError *err) {
                             MAX_DIRECTORIES);
         if (!ifd_read(&place->block, next, &here) || !here.whole)
             here = (Ifd){0};
+        entries += here.count;
+        if (entries > MAX_ENTRIES)
+            return ocr_fail(err, OCR_IMAGE_DAMAGED,
+                            "the TIFF is damaged: its directories have more than %d entries",
+                            MAX_ENTRIES);
         if (is_page(&place->block, &here, links == 0)) {
             place->pages++;
             place->offset = next;

@@ -236,6 +236,25 @@ static void test_thumbnails(void **state) {
     free_bytes(tiff);
 }
 
+/* Directories of 4096 entries, four bytes apart: a small file that takes long to go through. */
+static void test_directories_on_top_of_each_other(void **state) {
+    (void)state;
+    enum { DIRECTORIES = 5000, FIRST = 8, LINK = 2 + 4096 * 12 };
+    OcrBytes tiff = {NULL, FIRST + LINK + 4 * DIRECTORIES};
+    uint8_t *bytes = malloc(tiff.size);
+    tiff.data = bytes;
+    memcpy(bytes, "II*\0", 4);
+    put_le(tiff, 4, FIRST, 4);
+    for (size_t at = FIRST; at + 1 < tiff.size; at += 2)
+        put_le(tiff, at, 4096, 2);
+    for (uint32_t i = 0; i < DIRECTORIES; i++)
+        put_le(tiff, FIRST + LINK + 4 * i, i + 1 < DIRECTORIES ? FIRST + 4 * (i + 1) : 0, 4);
+    OcrError err;
+    int pages;
+    assert_fails(image_count(tiff, &pages, &err), &err, OCR_IMAGE_DAMAGED, "entries");
+    free(bytes);
+}
+
 static void test_rings(void **state) {
     (void)state;
     OcrBytes tiff = make_pages(3, NULL);
@@ -539,15 +558,25 @@ static void test_interrupts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_kind),       cmocka_unit_test(test_fax),
-        cmocka_unit_test(test_premultiplied),    cmocka_unit_test(test_jpeg),
-        cmocka_unit_test(test_orientations),     cmocka_unit_test(test_pages),
-        cmocka_unit_test(test_thumbnails),       cmocka_unit_test(test_rings),
-        cmocka_unit_test(test_truncation),       cmocka_unit_test(test_short_strips),
-        cmocka_unit_test(test_hostile_tags),     cmocka_unit_test(test_large_tiles),
-        cmocka_unit_test(test_bad_lines),        cmocka_unit_test(test_pixel_limit),
-        cmocka_unit_test(test_many_directories), cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_other_header),     cmocka_unit_test(test_interrupts),
+        cmocka_unit_test(test_every_kind),
+        cmocka_unit_test(test_fax),
+        cmocka_unit_test(test_premultiplied),
+        cmocka_unit_test(test_jpeg),
+        cmocka_unit_test(test_orientations),
+        cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_thumbnails),
+        cmocka_unit_test(test_rings),
+        cmocka_unit_test(test_directories_on_top_of_each_other),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_short_strips),
+        cmocka_unit_test(test_hostile_tags),
+        cmocka_unit_test(test_large_tiles),
+        cmocka_unit_test(test_bad_lines),
+        cmocka_unit_test(test_pixel_limit),
+        cmocka_unit_test(test_many_directories),
+        cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_other_header),
+        cmocka_unit_test(test_interrupts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
