@@ -1,9 +1,9 @@
 #include "kernels/rows.h"
 
+#include "kernels/activation.h"
 #include "kernels/cpu.h"
 
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 #define LANES 16
@@ -60,30 +60,6 @@ BODY void rms_norm_body(const float *x, const float *weight, int width, float ep
         y[i] = x[i] * scale * weight[i];
 }
 
-/*
- * exp(x) for x <= 0, within 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a Taylor
- * polynomial for e^r, and n added to the exponent. Below -87 the result is 0.
- */
-BODY float exp_negative(float x) {
-    const float round_bias = 0x1.8p23f; /* adding it rounds to an integer in the low bits */
-    float shifted = x * 0x1.715476p+0f + round_bias;
-    float n = shifted - round_bias;
-    float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f; /* ln 2 in two parts */
-    float p = 0x1.6c16c2p-10f;                              /* 1/720 */
-    p = p * r + 0x1.111112p-7f;                             /* 1/120 */
-    p = p * r + 0x1.555556p-5f;
-    p = p * r + 0x1.555556p-3f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    uint32_t bits, exponent;
-    memcpy(&exponent, &shifted, sizeof exponent);
-    memcpy(&bits, &p, sizeof bits);
-    bits += exponent << 23;
-    memcpy(&p, &bits, sizeof p);
-    return x < -87.0f ? 0.0f : p;
-}
-
 BODY float row_max(const float *x, int width) {
     float lane[LANES], max = x[0];
     int i = 0;
@@ -114,7 +90,7 @@ BODY float row_poison(const float *x, int width) {
 BODY float softmax_part_body(float *x, int width, float *sum) {
     float max = row_max(x, width), poison = row_poison(x, width);
     for (int i = 0; i < width; i++)
-        x[i] = exp_negative(x[i] - max);
+        x[i] = activation_exp(x[i] - max, false);
     *sum = row_sum(x, width) + poison;
     return max;
 }
@@ -133,7 +109,7 @@ BODY float log_sum_exp_body(const float *x, int width) {
     for (int first = 0; first < width; first += 512) {
         int count = width - first < 512 ? width - first : 512;
         for (int i = 0; i < count; i++)
-            block[i] = exp_negative(x[first + i] - max);
+            block[i] = activation_exp(x[first + i] - max, false);
         sum += row_sum(block, count);
     }
     return max + (float)log(sum);

@@ -1,19 +1,10 @@
 #include "vision/positions.h"
 
 #include "model/weights.h"
+#include "vision/cubic.h"
 
 #include <math.h>
 #include <string.h>
-
-/* Keys' cubic kernel with a = -0.5. */
-static double cubic(double x) {
-    x = fabs(x);
-    if (x < 1)
-        return (1.5 * x - 2.5) * x * x + 1;
-    if (x < 2)
-        return ((-0.5 * x + 2.5) * x - 4) * x + 2;
-    return 0;
-}
 
 /* Input samples that one output sample draws from, at most. */
 static int most_taps(int from, int to) {

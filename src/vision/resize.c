@@ -13,8 +13,9 @@
  */
 #include "vision/resize.h"
 
-#include "base/numbers.h"
 #include "base/arena.h"
+#include "base/numbers.h"
+#include "vision/cubic.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -51,15 +52,6 @@ static Axis axis_take(Arena *arena, int in, int out) {
     axis.count = ARENA_TAKE(arena, int, (size_t)out);
     axis.weights = ARENA_TAKE(arena, int32_t, (size_t)out * (size_t)axis.taps);
     return axis;
-}
-
-static double cubic(double x) {
-    x = fabs(x);
-    if (x < 1.0)
-        return (1.5 * x - 2.5) * x * x + 1.0;
-    if (x < 2.0)
-        return (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5;
-    return 0.0;
 }
 
 /* A pool task: the weights of output i. Doubles in the reference's order of operations. */

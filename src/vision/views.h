@@ -12,8 +12,6 @@
 #include "kernels/pool.h"
 #include "vision/image.h"
 
-#define VIEWS_MAX_TILES 9
-
 typedef struct ViewPlan {
     OcrMode mode;      /* never OCR_MODE_AUTO */
     int global_size;   /* side of the global view, pixels */
