@@ -1,6 +1,6 @@
 /*
  * Products by quantized weights, at every CPU level: exact ones against double
- * precision, fast ones within what rounding activations to 16 bits or bf16 may cost.
+ * precision, fast ones within what rounding activations to 16 or 13 bits or bf16 may cost.
  */
 #include "guarded.h"
 #include "support.h"
@@ -110,7 +110,8 @@ static void products_are_close(void **state) {
                     run(&weights, x, rows, PRECISION_EXACT, y);
                     assert_true(error_of(&weights, x, rows, y) < 1e-6);
                     run(&weights, x, rows, PRECISION_FAST, y);
-                    assert_true(error_of(&weights, x, rows, y) < (rows <= 16 ? 1e-4 : 0.01));
+                    double most = rows <= 16 ? 1e-4 : level == CPU_AVX2 ? 3e-4 : 0.01;
+                    assert_true(error_of(&weights, x, rows, y) < most);
                 }
                 free(x);
             }
