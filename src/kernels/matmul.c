@@ -210,12 +210,13 @@ static int plan_jobs(Loop *loop, const Matmul *jobs, int count, const Kernels *k
             if (same) {
                 plan.quantized = loop->plans[loop->count - 1].quantized;
             } else {
-                if (blocks + job->rows * row_blocks > QUANT_BLOCKS)
+                int taken = quant_rows_taken(job->rows) * row_blocks;
+                if (blocks + taken > QUANT_BLOCKS)
                     break;
                 plan.quantized =
                     (QuantRows){space->x + blocks * Q8_BLOCK, space->scales + blocks, row_blocks};
                 kernels->quant->quantize(job, &plan.quantized);
-                blocks += job->rows * row_blocks;
+                blocks += taken;
             }
         }
         loop->plans[loop->count] = plan;
