@@ -77,9 +77,9 @@ INLINE float quantize_block(const float *x, int most, int16_t *to) {
 
 /* The same of the first `count` elements, as if zeros followed. */
 INLINE float quantize_part(const float *x, int count, int most, int16_t *to) {
-    float part[BLOCK] = {0};
     if (count >= BLOCK)
         return quantize_block(x, most, to);
+    float part[BLOCK] = {0};
     memcpy(part, x, (size_t)count * sizeof *x);
     return quantize_block(part, most, to);
 }
@@ -143,9 +143,10 @@ INLINE void widen_nibbles(const uint8_t *q, __m256i *to) {
 
 /* BLOCK quantized weights, of which `count` are there; what is made of the others meets zeros. */
 INLINE void pack_quantized(const uint8_t *w, int count, WeightType type, int16_t *to) {
-    uint8_t part[BLOCK] = {0};
+    uint8_t part[BLOCK];
     if (count < BLOCK) {
         int blocks = ceil_div(count, Q4_BLOCK);
+        memset(part, 0, sizeof part);
         memcpy(part, w, (size_t)(type == WEIGHT_Q8 ? count : blocks * Q4_BLOCK / 2));
         w = part;
     }
@@ -158,8 +159,9 @@ INLINE void pack_quantized(const uint8_t *w, int count, WeightType type, int16_t
 /* The same of bf16; returns the scale. */
 INLINE float pack_bf16(const uint16_t *w, int count, int16_t *to) {
     float values[BLOCK];
-    uint16_t part[BLOCK] = {0};
+    uint16_t part[BLOCK];
     if (count < BLOCK) {
+        memset(part, 0, sizeof part);
         memcpy(part, w, (size_t)count * sizeof *w);
         w = part;
     }
