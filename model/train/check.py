@@ -16,6 +16,7 @@ from optimizer import Mean
 from render import MODES, Renderer, fit, global_box
 from stream import SORTS, PageStream, collate, cost
 from tokenizer import Tokenizer
+from together import Together
 from train import Step
 
 
@@ -88,7 +89,7 @@ def main(assets, atlas=None):
     c = Config(vocab=tokenizer.size, sam_width=64, sam_layers=2, sam_global=(1,), neck=32, middle=32, clip_width=64, clip_layers=1, clip_heads=2, hidden=64, layers=5, heads=2,
                dense_ff=64, experts=4, expert_ff=16)
     modules = model, teachers = Model(c), Teachers(c, len(CHARSET) + 1)
-    step, mean = Step(Objective(model, teachers, renderer, tokenizer), modules, 1.2e-3, .02), Mean(modules)
+    step, mean = Step(Objective(model, teachers, renderer, tokenizer), modules, 1.2e-3, .02, Together()), Mean(modules)
     losses = []
     for k in range(2):
         for batch in batches:

@@ -33,6 +33,46 @@ def rename(weights, c):
     return out
 
 
+def read(folder):
+    """A model folder, in bf16 or q8 -> weights as train.py takes them"""
+    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
+        n = struct.unpack("<Q", f.read(8))[0]
+        head, data = json.loads(f.read(n)), f.read()
+    head.pop("__metadata__", None)
+
+    def tensor(name):
+        kind, shape, (at, end) = (head[name][k] for k in ("dtype", "shape", "data_offsets"))
+        kind = dict(BF16=torch.bfloat16, I8=torch.int8)[kind]
+        return torch.frombuffer(bytearray(data[at:end]), dtype=kind).view(shape).float()
+    out = {}
+    for name in head:
+        if name.endswith(".weight_scale"):
+            continue
+        out[name] = tensor(name)
+        if name + "_scale" in head:                                            # a scale for each 64 numbers of a row
+            out[name] *= tensor(name + "_scale").repeat_interleave(64, 1)[:, :out[name].shape[1]]
+    return dict(model=unite(out))
+
+
+def unite(weights):
+    """The inverse of `rename`"""
+    out, experts = {}, {}
+    for name, t in weights.items():
+        at, kind = name[:-len("gate_proj.weight")], name.rsplit(".", 2)[-2]
+        if ".mlp.experts." in name:
+            stem, rest = name.split(".mlp.experts.")
+            number, which, _ = rest.split(".")
+            experts.setdefault(stem + ".mlp.experts.", {}).setdefault(which, {})[int(number)] = t
+        elif kind == "gate_proj":
+            out[at + "gate_up.weight"] = torch.cat([t, weights[at + "up_proj.weight"]])
+        elif kind != "up_proj":
+            out[name] = t
+    for stem, parts in experts.items():
+        gate, up, down = ([part[k] for k in sorted(part)] for part in (parts["gate_proj"], parts["up_proj"], parts["down_proj"]))
+        out[stem + "gate_up.weight"], out[stem + "down_proj.weight"] = torch.cat(gate + up), torch.cat(down, 1)
+    return out
+
+
 def safetensors(path, tensors):
     head, at = {"__metadata__": {"format": "pt"}}, 0
     for name in sorted(tensors):
