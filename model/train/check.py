@@ -58,9 +58,9 @@ def pages(stream, tokenizer):
     for mode, sorts in SORTS.items():
         grid = (2, 3) if mode == "gundam" else (1, 1)
         for sort in sorts:
-            size = stream.size(mode, grid, sort)
+            size = stream.size(mode, grid, sort, stream.r)
             while mode == "gundam" and not sort.sizes and size[0] * size[1] > 2e6:
-                size = stream.size(mode, grid, sort)
+                size = stream.size(mode, grid, sort, stream.r)
             some = [stream.sample(mode, grid, 1.0, None, sort, size) for _ in range(6)]
             for s in some:
                 w, h = s.page.width, s.page.height

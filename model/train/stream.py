@@ -46,6 +46,7 @@ SORTS = {
 }
 ANY = Sort(1, layout=.1)
 WORK = 125_000          # of a batch, in tokens of the decoder
+BATCHES = 6             # made at once, of one sort and size
 ORDERS = 32             # random orders of a batch's pages: each way of spoiling takes the first few of one
 
 
@@ -77,9 +78,8 @@ class PageStream:
         self.scale = scale
         self.prompts = [self.tokenizer.encode(p)[0] for p in (PROMPT_TEXT, PROMPT_LAYOUT)]
 
-    def size(self, mode, grid, sort):
+    def size(self, mode, grid, sort, r):
         """Width and height of source images that the mode shows at a sensible scale"""
-        r = self.r
         if sort.sizes:
             return r.choice(sort.sizes)
         if mode == "gundam":
@@ -149,7 +149,7 @@ class PageStream:
         r = self.r
         while True:
             full = (r.uniform(.05, .35) if r.random() < .25 else r.uniform(.3, 1)) * min(1, .35 + level) if fill is None else fill
-            page, line = self.page(mode, grid, level, full, sort, size or self.size(mode, grid, sort))
+            page, line = self.page(mode, grid, level, full, sort, size or self.size(mode, grid, sort, r))
             prompt = self.prompts[page.layout]
             t, starts = self.tokenizer.encode(line.text)
             if len(prompt) + len(t) + 1 <= SHAPE[mode][2]:
@@ -161,25 +161,36 @@ class PageStream:
         known = [k for k in np.flatnonzero(drawn.at[:, 0] >= 0) if drawn.text[k] != " "]
         return Sample(page, prompt + t + [EOS], len(prompt), at, drawn.at[known].astype(np.float32), np.array([INDEX[drawn.text[k]] + 1 for k in known], np.int64))
 
-    def batches(self, mode, level, grid):
-        """A few batches of pages of one sort, similar in size and length, each of about the same work."""
-        views, slots = cost(mode, grid)
+    def plan(self, r, mode, level):
+        """-> grid, sort and size of the pages of a few batches"""
+        grid = r.choices(list(GRIDS), list(GRIDS.values()))[0] if mode == "gundam" else (1, 1)
         sorts = [s for s in SORTS.get(mode, [ANY]) if not s.sizes or mode != "gundam" or grid == (2, 3)] if level > .6 else [ANY]
-        sort = self.r.choices(sorts, [s.share for s in sorts])[0]
-        size = self.size(mode, grid, sort)
-        while mode == "gundam" and tile_grid(*size) != grid:
-            size = self.size(mode, grid, sort)
+        sort = r.choices(sorts, [s.share for s in sorts])[0]
+        while True:
+            size = self.size(mode, grid, sort, r)
+            if mode != "gundam" or tile_grid(*size) == grid:
+                return grid, sort, size
+
+    def batches(self, r, mode, level):
+        """BATCHES batches of pages of one sort, each of pages of similar size and length and of about the same work. What they are of is drawn
+        from r, the pages are not: processes that train together with equal r have batches that take equally long."""
+        grid, sort, size = self.plan(r, mode, level)
+        views, slots = cost(mode, grid)
         most = sort.chars[1] / 2.3 if sort.chars else SHAPE[mode][2]
-        pool = sorted((self.sample(mode, grid, level, None, sort, size) for _ in range(int(6 * WORK * self.scale / (views + slots + .4 * most)) + 2)), key=lambda s: -len(s.ids))
-        out, now = [], []
-        for s in pool:
-            if len(now) > 1 and (len(now) + 1) * (views + slots + len(now[0].ids)) > WORK * self.scale:
-                out.append(now)
-                now = []
-            now.append(s)
-        out.append(now)
-        self.r.shuffle(out)
-        return [collate(b, mode, grid, self.r) for b in out if len(b) > 1]
+        room, pool, out = WORK * self.scale, [], []
+        while len(out) < BATCHES:
+            more = BATCHES if not pool else .5
+            pool = sorted(pool + [self.sample(mode, grid, level, None, sort, size) for _ in range(int(more * room / (views + slots + .4 * most)) + 2)], key=lambda s: -len(s.ids))
+            out, now = [], []
+            for s in pool:
+                if len(now) > 1 and (len(now) + 1) * (views + slots + len(now[0].ids)) > room:
+                    out.append(now)
+                    now = []
+                now.append(s)
+        self.r.shuffle(out)                                                    # what is left over is any
+        out = sorted(out[:BATCHES], key=lambda b: -len(b[0].ids))
+        r.shuffle(out)
+        return [collate(b, mode, grid, self.r) for b in out]
 
 
 def cost(mode, grid):
@@ -221,20 +232,19 @@ def collate(samples, mode, grid, rnd):
 
 
 class Stream(torch.utils.data.IterableDataset):
-    """progress: shared number 0..1 over the whole training; mix(progress) -> weights of the modes"""
+    """progress: shared number 0..1 over the whole training; mix(progress) -> weights of the modes; process: which of those that train together"""
 
-    def __init__(self, atlas, folder, vocabulary, seed, progress, mix, scale):
+    def __init__(self, atlas, folder, vocabulary, seed, progress, mix, scale, process=0):
         self.args, self.progress, self.mix = (atlas.without_pixels(), folder, vocabulary), progress, mix
-        self.seed, self.scale = seed, scale
+        self.seed, self.scale, self.process = seed, scale, process
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
         torch.set_num_threads(1)
         os.nice(10)                                                            # the process that feeds the device goes first
-        s = PageStream(*self.args, self.seed * 1000 + (info.id if info else 0), self.scale)
+        seed = self.seed * 1000 + (info.id if info else 0)
+        s, plan = PageStream(*self.args, seed + 100_000_007 * self.process, self.scale), random.Random(seed)
         while True:
-            p = self.progress.value
-            weights, level = self.mix(p)
-            mode = s.r.choices(list(weights), list(weights.values()))[0]
-            grid = s.r.choices(list(GRIDS), list(GRIDS.values()))[0] if mode == "gundam" else (1, 1)
-            yield from s.batches(mode, level, grid)
+            weights, level = self.mix(self.progress.value)
+            mode = plan.choices(list(weights), list(weights.values()))[0]
+            yield from s.batches(plan, mode, level)

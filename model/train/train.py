@@ -113,7 +113,7 @@ def bench(args, stream, step, device, log):
     """Time of a step in each mode, drawing alone and all of it; then the kernels of a full gundam step."""
     for mode, grid, fill, count in (("tiny", (1, 1), .5, 128), ("small", (1, 1), .5, 80), ("base", (1, 1), .2, 48), ("base", (1, 1), .9, 28),
                                     ("gundam", (2, 3), .2, 16), ("gundam", (2, 3), .9, 12)):
-        size, t = stream.size(mode, grid, ANY), time.time()
+        size, t = stream.size(mode, grid, ANY, stream.r), time.time()
         batches = [to(collate([stream.sample(mode, grid, 1.0, fill, ANY, size) for _ in range(count)], mode, grid, stream.r), device) for _ in range(2)]
         made = (time.time() - t) / 2
         t = time.time()
@@ -257,7 +257,7 @@ def main():
         if args.bench_only:
             return
     progress = Value("d", args.progress[0])
-    loader = iter(torch.utils.data.DataLoader(Stream(atlas, args.assets, args.vocabulary, args.seed + 101 * together.rank, progress, curriculum, args.scale), batch_size=None,
+    loader = iter(torch.utils.data.DataLoader(Stream(atlas, args.assets, args.vocabulary, args.seed, progress, curriculum, args.scale, together.rank), batch_size=None,
                                               num_workers=args.workers, prefetch_factor=3, pin_memory=device == "cuda"))
     mean = Mean((model, teachers)) if together.first else None
     stop = []
