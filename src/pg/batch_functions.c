@@ -92,16 +92,18 @@ static void check_columns(TupleDesc columns) {
                         errhint("%s", hint)));
 }
 
+/* Also one whose WITH changes data is none. */
 static bool is_select(SPIPlanPtr plan) {
     CachedPlanSource *source;
 
     if (!SPI_is_cursor_plan(plan))
         return false;
     source = linitial(SPI_plan_get_plan_sources(plan));
-    return source->commandTag == CMDTAG_SELECT;
+    return source->commandTag == CMDTAG_SELECT &&
+           !linitial_node(Query, source->query_list)->hasModifyingCTE;
 }
 
-/* With the snapshot of the calling statement, and without the right to write. */
+/* With the snapshot of the calling statement. What its functions do, write for instance, is theirs. */
 static Portal open_query(const char *query) {
     SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
     Portal rows;

@@ -43,7 +43,7 @@ SELECT is_empty('SELECT 1 FROM ocr_models() WHERE path IS NOT NULL OR error LIKE
 SELECT isnt_empty('SELECT 1 FROM ocr_models() WHERE name = ''default'' AND current', 'names are');
 RESET ROLE;
 
--- Functions that run a query run it with the caller's rights, and write nothing.
+-- Functions that run a query run it with the caller's rights, and no query that writes.
 CREATE TABLE public.secret (id int, image bytea);
 CREATE TABLE public.shown (id int, image bytea);
 INSERT INTO public.shown VALUES (1, NULL);
@@ -52,7 +52,8 @@ SET ROLE ordinary;
 SELECT lives_ok($$SELECT * FROM ocr_query('SELECT id, image FROM public.shown')$$, 'one reads what one may select');
 SELECT throws_ok($$SELECT * FROM ocr_query('SELECT id, image FROM public.secret')$$, '42501', NULL, 'and nothing else');
 SELECT throws_ok(format('SELECT * FROM ocr_query(%L)', query), '42P11', NULL, 'no query but SELECT: ' || query)
-  FROM unnest(ARRAY['DELETE FROM public.shown RETURNING id, image', 'SELECT 1, NULL::bytea; DROP TABLE public.shown',
+  FROM unnest(ARRAY['DELETE FROM public.shown RETURNING id, image',
+                    'WITH gone AS (DELETE FROM public.shown RETURNING id, image) SELECT * FROM gone', 'SELECT 1, NULL::bytea; DROP TABLE public.shown',
                     'COPY public.shown TO PROGRAM ''true''']) AS query;
 RESET ROLE;
 
