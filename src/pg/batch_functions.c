@@ -103,7 +103,7 @@ static bool is_select(SPIPlanPtr plan) {
            !linitial_node(Query, source->query_list)->hasModifyingCTE;
 }
 
-/* With the snapshot of the calling statement. What its functions do, write for instance, is theirs. */
+/* With the snapshot of the calling statement. What functions in it do, such as write, is theirs. */
 static Portal open_query(const char *query) {
     SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
     Portal rows;
