@@ -92,7 +92,7 @@ static void check_columns(TupleDesc columns) {
                         errhint("%s", hint)));
 }
 
-/* Without a WITH that changes data and without FOR UPDATE, which SPI would refuse in other words. */
+/* Without a WITH that changes data and without FOR UPDATE, which SPI refuses in odder words. */
 static bool only_reads(SPIPlanPtr plan) {
     CachedPlanSource *source;
     const Query *query;
