@@ -56,7 +56,7 @@ def pages(stream, tokenizer):
     """-> a batch of each sort"""
     out = []
     for mode, sorts in SORTS.items():
-        grid = (2, 3) if mode == "gundam" else (1, 1)
+        grid = (2, 3) if MODES[mode][1] else (1, 1)
         for sort in sorts:
             size = stream.size(mode, grid, sort, stream.r)
             while mode == "gundam" and not sort.sizes and size[0] * size[1] > 2e6:

@@ -8,7 +8,8 @@ import checkpoint
 from model import Config, Model
 from tokenizer import Tokenizer
 
-AUTO = [[1000, "base"], [None, "gundam"]]    # what reads best (LOG.md), by the longer side
+AUTO = [[500, "base"], [640, "large"], [None, "gundam", 4], [None, "large"]]    # what reads best (LOG.md): longer side, mode, largest magnification
+CONTEXT = 4096                               # training sees 2,900 positions; what runs away ends sooner
 NGRAM = 96                                   # repeated lines of a page must stay possible
 
 
@@ -90,7 +91,7 @@ def safetensors(path, tensors):
 def config(c):
     decoder = dict(hidden_size=c.hidden, num_hidden_layers=c.layers, num_attention_heads=c.heads, num_key_value_heads=c.heads, intermediate_size=c.dense_ff,
                    moe_intermediate_size=c.expert_ff, n_routed_experts=c.experts, num_experts_per_tok=c.chosen, n_shared_experts=c.shared,
-                   first_k_dense_replace=1, moe_layer_freq=1, vocab_size=c.vocab, max_position_embeddings=8192, use_mla=False, topk_method="greedy",
+                   first_k_dense_replace=1, moe_layer_freq=1, vocab_size=c.vocab, max_position_embeddings=CONTEXT, use_mla=False, topk_method="greedy",
                    n_group=1, topk_group=1, bos_token_id=0, eos_token_id=1, rope_theta=c.theta, rms_norm_eps=1e-6)
     sam = dict(image_size=16 * c.sam_grid, patch_size=16, width=c.sam_width, layers=c.sam_layers, heads=c.sam_heads, mlp_ratio=4, window_size=c.window,
                global_attn_indexes=list(c.sam_global), downsample_channels=[c.middle, c.clip_width], out_chans=c.neck)

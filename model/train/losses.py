@@ -136,7 +136,7 @@ class Objective:
             weight = known.gather(1, pick).float()
             p = self.place(target, batch)
             c, r = batch["grid"]
-            across, down = (10 * c, 10 * r) if tile else (side // 64, side // 64)
+            across, down = (tile // 64 * c, tile // 64 * r) if tile else (side // 64, side // 64)
             col, row = ((p[..., k] / 64).long().clamp(0, n - 1) for k, n in ((0, across), (1, down)))
             cell = 1 + row * (across + 1) + col
             share = weight / weight.sum().clamp(min=1)

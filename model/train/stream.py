@@ -12,7 +12,7 @@ from tokenizer import EOS, PAD, PROMPT_LAYOUT, PROMPT_TEXT, Tokenizer
 # grids of gundam and how often they come up
 GRIDS = {(2, 3): 75, (3, 2): 6, (2, 2): 5, (3, 3): 4, (1, 2): 4, (2, 1): 4, (1, 3): 2, (3, 1): 2, (4, 1): 2, (2, 4): 1, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1}
 # mode -> least print in pixels of the view, most characters, most tokens
-SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (14, 4200, 1792), "large": (14, 4200, 1792), "gundam": (15, 4800, 2048)}
+SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (14, 4200, 1792), "large": (14, 4200, 1792), "gundam": (15, 4800, 2048), "gundam-m": (15, 4800, 2048)}
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Sort:
 A4 = ((1654, 2339), (1654, 2339), (1700, 2200), (1240, 1754), (1275, 1650), (1080, 1528), (2067, 2923))
 PAGE = ((1024, 1448), (1024, 1448), (1080, 1400), (992, 1403), (1024, 1325), (1240, 1754))
 PROSE = (("prose", 3), ("plain", 3), ("mixed", 1))
-# What each mode is asked to read, once pages are mixed. What failed most has sorts of its own: two columns, print of 7 pixels' x-height, short pages, boxes.
+SHORT = ((640, 640), (640, 640), (640, 480), (600, 800))
+# What each mode is asked to read, once pages are mixed. What failed most has sorts of its own: columns, print of 7 pixels' x-height, short pages, boxes.
 SORTS = {
     "gundam": [Sort(.28, layout=.1, blank=.05),
                Sort(.27, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
@@ -40,9 +41,13 @@ SORTS = {
                Sort(.14, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
                Sort(.17, PAGE + A4, (15, 26), (200, 1800), (("mixed", 1),), .15, 1.0, width=1240)],
     "base": [Sort(.4, layout=.15, blank=.03),
-             Sort(.34, ((640, 640), (640, 640), (640, 480), (600, 800)), (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
+             Sort(.34, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
              Sort(.16, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0),
              Sort(.10, ((800, 1000), (700, 990)), (15, 26), (200, 1800), (("mixed", 1),), .1, 1.0, width=800)],
+    "large": [Sort(.3, layout=.15, blank=.03),
+              Sort(.35, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
+              Sort(.35, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0)],
+    "gundam-m": [Sort(1, PAGE, (13, 22), (700, 4200), PROSE, .15, width=1024)],
 }
 ANY = Sort(1, layout=.1)
 WORK = 125_000          # of a batch, in tokens of the decoder
@@ -107,7 +112,7 @@ class PageStream:
         r = self.r
         for _ in range(10):
             w, h = size if r.random() < .3 else (max(24, int(v * r.uniform(.92, 1))) for v in size)
-            if mode != "gundam" or max(w, h) > 640 and tile_grid(w, h) == grid:
+            if not MODES[mode][1] or max(w, h) > 640 and tile_grid(w, h) == grid:
                 return w, h
         return size
 
@@ -117,12 +122,8 @@ class PageStream:
         least, most_chars, _ = SHAPE[mode]
         while True:
             w, h = self.near(size, mode, grid)
-            if mode == "gundam":
-                zoom = min(640 * grid[0] / w, 640 * grid[1] / h)
-            elif mode in ("tiny", "small"):
-                zoom = (512 if mode == "tiny" else 640) / max(w, h)
-            else:
-                zoom = (1024 if mode == "base" else 1280) / max(w, h)
+            side, tile, _ = MODES[mode]
+            zoom = min(tile * grid[0] / w, tile * grid[1] / h) if tile else side / max(w, h)
             low = max(least + (5 - 5 * min(1, level * 2)), least) / zoom
             low = max(low, 11)
             kinds = sort.kinds if level >= .2 else (("prose", 4), ("lines", 2))
@@ -163,12 +164,12 @@ class PageStream:
 
     def plan(self, r, mode, level):
         """-> grid, sort and size of the pages of a few batches"""
-        grid = r.choices(list(GRIDS), list(GRIDS.values()))[0] if mode == "gundam" else (1, 1)
+        grid = r.choices(list(GRIDS), list(GRIDS.values()))[0] if mode == "gundam" else (2, 3) if MODES[mode][1] else (1, 1)
         sorts = [s for s in SORTS.get(mode, [ANY]) if not s.sizes or mode != "gundam" or grid == (2, 3)] if level > .6 else [ANY]
         sort = r.choices(sorts, [s.share for s in sorts])[0]
         while True:
             size = self.size(mode, grid, sort, r)
-            if mode != "gundam" or tile_grid(*size) == grid:
+            if not MODES[mode][1] or tile_grid(*size) == grid:
                 return grid, sort, size
 
     def batches(self, r, mode, level):
@@ -200,8 +201,8 @@ def cost(mode, grid):
     slots = (side // 64) * (side // 64 + 1) + 1
     if not tile:
         return one(side), slots
-    c, r = grid
-    return one(side) + c * r * one(tile), slots + 10 * r * (10 * c + 1)
+    (c, r), q = grid, tile // 64
+    return one(side) + c * r * one(tile), slots + q * r * (q * c + 1)
 
 
 def padded(rows, fill, shape=(), step=1, kind=np.int64):
