@@ -39,7 +39,7 @@ SORTS = {
                Sort(.27, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
                Sort(.14, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
                Sort(.14, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
-               Sort(.17, PAGE + A4, (15, 26), (200, 1800), (("mixed", 1),), .15, 1.0, width=1240)],
+               Sort(.17, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
     "base": [Sort(.4, layout=.15, blank=.03),
              Sort(.34, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
              Sort(.16, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0),
@@ -129,7 +129,7 @@ class PageStream:
             kinds = sort.kinds if level >= .2 else (("prose", 4), ("lines", 2))
             kind = "blank" if r.random() < sort.blank and level > .15 else r.choices(*zip(*kinds))[0]
             layout = level > .3 and r.random() < sort.layout
-            budget = r.randint(200, 1800) if layout else r.randint(*sort.chars) if sort.chars else int(most_chars * fill * r.uniform(.7, 1.05)) + 20
+            budget = r.randint(*sort.chars) if sort.chars else r.randint(200, 1800) if layout else int(most_chars * fill * r.uniform(.7, 1.05)) + 20
             if sort.em:
                 em = np.exp(r.uniform(*np.log(sort.em))) * w / sort.width
             else:
