@@ -299,7 +299,7 @@ is($node->safe_psql('postgres', q{
 		ALTER TABLE many SET (parallel_workers = 2);
 		SET max_parallel_workers_per_gather = 2;
 		SELECT count(*), min(vision_token_count(document)), max(vision_token_count(document)) FROM many}),
-	'3|256|256', 'documents in parallel workers');
+	'3|400|400', 'documents in parallel workers');
 nothing_left('parallel workers');
 
 $node->stop;
