@@ -21,17 +21,18 @@
  * Pairs of bf16 are multiplied so fast that the adding up would count. For them
  * `many` is another loop: rows of x are transposed to stand side by side in the
  * lanes, weights are taken as they lie, and each pair of them meets a vector of
- * rows (words_simd.h; matmul_amx.c does the same by matrix registers).
+ * rows (words_simd.h; matmul_amx.c does the same by matrix registers). Pairs of 16-bit
+ * integers are the fastest that AVX2 has, and taken likewise (matmul_integers_avx2.c).
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with
  * activations as 16-bit integers, made before the loop begins; otherwise they become
- * f32 or bf16 in scratch. Which of the two is decided for a call, by its longest job:
- * what an expert makes of a prompt does not depend on how many rows chose it.
+ * f32, bf16 or 16-bit integers in scratch. Which of the two is decided for a call, by its
+ * longest job: what an expert makes of a prompt does not depend on how many rows chose it.
  *
  * A row's result does not depend on how many rows there are, where tiles were cut
  * or how many threads there are. With f32 it does not even depend on which of the
- * forms was taken, as both add the same numbers in the same order; with pairs of
- * bf16 and with quantized weights it does. This order is a level's own: processors
+ * forms was taken, as both add the same numbers in the same order; with pairs and
+ * with quantized weights it does. This order is a level's own: processors
  * of different levels differ in the last bits.
  *
  * matmul_simd.h holds the loops, matmul_<level>.c the vectors.
@@ -109,6 +110,7 @@ static const QuantKernel quant_portable = {quantize_rows_portable, multiply_quan
 #if defined(__x86_64__)
 static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3};
 static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
+static const Kernel integers = {multiply_few_avx2, multiply_many_integers, 16};
 static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 16};
 static const Kernel amx = {multiply_few_bf16, multiply_many_amx, 16};
 
@@ -117,12 +119,15 @@ static const Kernel *exact_kernel(CpuLevel level) {
 }
 
 static const Kernel *fast_kernel(CpuLevel level) {
-    return level >= CPU_AMX_BF16 ? &amx : level >= CPU_AVX512_BF16 ? &bf16 : exact_kernel(level);
+    return level >= CPU_AMX_BF16      ? &amx
+           : level >= CPU_AVX512_BF16 ? &bf16
+           : level == CPU_AVX2        ? &integers
+                                      : exact_kernel(level);
 }
 
 /* The AMX kernel takes weights as they lie, so they must be bf16. */
 static const Kernel *unpacking_kernel(CpuLevel level) {
-    return level >= CPU_AVX512_BF16 ? &bf16 : exact_kernel(level);
+    return level >= CPU_AVX512_BF16 ? &bf16 : fast_kernel(level);
 }
 
 static const QuantKernel quant_avx2 = {quantize_rows_avx2, multiply_quant_avx2};
@@ -205,12 +210,13 @@ static int plan_jobs(Loop *loop, const Matmul *jobs, int count, const Kernels *k
             if (same) {
                 plan.quantized = loop->plans[loop->count - 1].quantized;
             } else {
-                if (blocks + job->rows * row_blocks > QUANT_BLOCKS)
+                int taken = quant_rows_taken(job->rows) * row_blocks;
+                if (blocks + taken > QUANT_BLOCKS)
                     break;
                 plan.quantized =
                     (QuantRows){space->x + blocks * Q8_BLOCK, space->scales + blocks, row_blocks};
                 kernels->quant->quantize(job, &plan.quantized);
-                blocks += job->rows * row_blocks;
+                blocks += taken;
             }
         }
         loop->plans[loop->count] = plan;

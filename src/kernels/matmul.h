@@ -8,9 +8,9 @@
  *
  * A row of y depends on its own row of x and on the weights, and on nothing else,
  * bit for bit: not on the other rows or how many there are, not on the other jobs,
- * not on the number of threads. Two exceptions, of PRECISION_FAST: where it multiplies
- * pairs of bf16, jobs of up to 18 rows are summed in another order than larger ones; and
- * activations of quantized weights are rounded as those of few rows or of many.
+ * not on the number of threads. Two exceptions, of PRECISION_FAST: bf16 weights are
+ * multiplied in another way by jobs of up to 18 rows than by larger ones; and quantized
+ * weights in another way by calls of few rows than by others, save with AVX2.
  * Processors of different levels (cpu.h) differ in the last bits.
  */
 #ifndef OCR_MATMUL_H
@@ -58,9 +58,14 @@ typedef struct Matmul {
 
 /*
  * How numbers are rounded on the way. EXACT keeps activations in f32. FAST rounds
- * them to bf16 where the weights are bf16 and the processor multiplies such pairs
- * (AVX512_BF16, AMX), and for quantized weights to 16-bit integers (few rows) or to bf16
- * (many); elsewhere it is EXACT. Sums are f32 in either case.
+ *
+ *   with bf16 weights         to bf16 where the processor multiplies such pairs (AVX512_BF16,
+ *                             AMX); by AVX2, activations of more than 18 rows and the weights
+ *                             to integers of 13 and 14 bits, with a scale for each 64
+ *   with quantized weights    to 16-bit integers, with a scale for each 64, few rows always and
+ *                             many by AVX2; many rows to bf16 where there are such pairs
+ *
+ * and elsewhere it is EXACT. Sums are f32 in either case.
  */
 typedef enum Precision { PRECISION_EXACT, PRECISION_FAST } Precision;
 

@@ -32,10 +32,13 @@ ACTIVATION void finish_row(const Tile *tile, int r, float *restrict c, const flo
             c[n] = activation_sigmoid_unit(c[n], 1.0f, fused) * up[n];
         break;
     }
+    const float *residual = job->residual ? job->residual + at : NULL;
+    float *y = job->y + at; /* which may be residual */
     if (job->residual)
         for (int n = 0; n < columns; n++)
-            c[n] += job->residual[at + (size_t)n];
-    memcpy(job->y + at, c, (size_t)columns * sizeof *c);
+            y[n] = c[n] + residual[n];
+    else
+        memcpy(y, c, (size_t)columns * sizeof *c);
 }
 
 ACTIVATION void finish_rows(const Tile *tile, float *c, const float *up, bool fused) {

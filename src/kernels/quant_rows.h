@@ -17,19 +17,25 @@
 
 #define QUANT_COLUMNS 16384 /* at most, filled up to whole blocks */
 #define QUANT_GROUP 4       /* rows that share the loading of weights */
+#define QUANT_LYING 12
 
 /* Rows of activations, value = scale * x, and 0 where the last block is not full. */
 typedef struct QuantRows {
-    int16_t *x; /* [rows][blocks][Q8_BLOCK], aligned to 64; the order in a block is the kernel's */
-    float *scales; /* [rows][blocks] */
+    int16_t *x;    /* [rows taken][blocks][Q8_BLOCK], aligned to 64; the order is the kernel's */
+    float *scales; /* [rows taken][blocks], likewise */
     int blocks;
 } QuantRows;
+
+/* Rows that QuantRows has room for: a kernel may let more than these stand side by side. */
+static inline int quant_rows_taken(int rows) {
+    return rows <= QUANT_LYING ? rows : MATMUL_FEW_ROWS;
+}
 
 /* The job's rows to rows->x and rows->scales. */
 typedef void QuantizeRows(const Matmul *job, const QuantRows *rows);
 QuantizeRows quantize_rows_portable, quantize_rows_avx2, quantize_rows_vnni;
 
-/* As MultiplyTile, of Q8 or Q4 weights and tile->quantized. scratch is not used. */
+/* As MultiplyTile, of Q8 or Q4 weights and tile->quantized, all rows of a job in one tile. */
 MultiplyTile multiply_quant_portable, multiply_quant_avx2, multiply_quant_vnni;
 
 #endif

@@ -121,18 +121,65 @@ static void free_job(Job *job) {
     free(job->expected);
 }
 
-/* Where the kernels round x to bf16, so does the reference, which makes the comparison sharp. */
-static void expect(Job *job, bool rounded) {
+/* What kernels make of numbers before they multiply them. */
+typedef enum Rounding {
+    ROUNDS_NOTHING,
+    ROUNDS_X,   /* to bf16 */
+    ROUNDS_BOTH /* x to 13 bits and w to 14, with a scale for each block of 64 */
+} Rounding;
+
+#define INTEGER_BLOCK 64
+#define MOST_X 4095
+#define MOST_W 8191
+
+static void round_to_bf16(float *row, int count) {
+    for (int k = 0; k < count; k++)
+        row[k] = bf16_to_f32(to_bf16(row[k]));
+}
+
+static void round_to_integers(float *row, int count, int most) {
+    for (int first = 0; first < count; first += INTEGER_BLOCK) {
+        int end = first + INTEGER_BLOCK < count ? first + INTEGER_BLOCK : count;
+        float largest = 0;
+        for (int k = first; k < end; k++)
+            largest = fmaxf(largest, fabsf(row[k]));
+        float inverse = largest > 0 ? (float)most / largest : 0, scale = largest / (float)most;
+        for (int k = first; k < end; k++)
+            row[k] = rintf(row[k] * inverse) * scale;
+    }
+}
+
+/* A copy as f32, each row rounded; its memory is the caller's. */
+static float *rounded_weights(Matrix *w) {
+    size_t count = (size_t)w->rows * (size_t)w->columns;
+    float *values = malloc((count + 1) * sizeof *values);
+    convert_to_f32(w->data, w->type, count, values);
+    for (int n = 0; n < w->rows; n++)
+        round_to_integers(values + (size_t)n * (size_t)w->columns, w->columns, MOST_W);
+    w->data = values;
+    w->type = WEIGHT_F32;
+    return values;
+}
+
+/* Where the kernels round, so does the reference, which makes the comparison sharp. */
+static void expect(Job *job, Rounding rounding) {
     Matmul reference = job->matmul;
-    size_t x_floats = (size_t)job->x_count * (size_t)job->matmul.x_stride;
-    float *x = calloc(x_floats + 1, sizeof(float));
-    if (rounded) {
-        for (int r = 0; r < job->x_count; r++)
-            for (int k = 0; k < job->matmul.w.columns; k++) {
-                size_t at = (size_t)r * (size_t)job->matmul.x_stride + (size_t)k;
-                x[at] = bf16_to_f32(to_bf16(job->matmul.x[at]));
-            }
+    size_t stride = (size_t)job->matmul.x_stride;
+    float *x = calloc((size_t)job->x_count * stride + 1, sizeof(float)), *w = NULL, *up = NULL;
+    if (rounding != ROUNDS_NOTHING) {
+        int depth = job->matmul.w.columns;
+        for (size_t r = 0; r < (size_t)job->x_count; r++) {
+            memcpy(x + r * stride, job->matmul.x + r * stride, (size_t)depth * sizeof *x);
+            if (rounding == ROUNDS_X)
+                round_to_bf16(x + r * stride, depth);
+            else
+                round_to_integers(x + r * stride, depth, MOST_X);
+        }
         reference.x = x;
+    }
+    if (rounding == ROUNDS_BOTH) {
+        w = rounded_weights(&reference.w);
+        up = rounded_weights(&reference.up);
     }
     memcpy(job->expected, job->matmul.y, y_floats(&job->matmul) * sizeof(float));
     reference.y = job->expected;
@@ -140,6 +187,8 @@ static void expect(Job *job, bool rounded) {
         reference.residual = reference.y;
     matmul_reference(&reference);
     free(x);
+    free(w);
+    free(up);
 }
 
 static void assert_as_expected(const Job *job, const char *what) {
@@ -170,11 +219,15 @@ static void run(const Matmul *jobs, int count, Precision precision, int threads)
     pool_destroy(pool);
 }
 
-static bool rounds(CpuLevel level, Precision precision, WeightType type) {
-    return precision == PRECISION_FAST && type == WEIGHT_BF16 && level >= CPU_AVX512_BF16;
-}
-
 #define FEW_ROWS 18 /* of matmul.h */
+
+static Rounding rounding(CpuLevel level, Precision precision, const Case *c) {
+    if (precision == PRECISION_EXACT || c->type != WEIGHT_BF16)
+        return ROUNDS_NOTHING;
+    if (level == CPU_AVX2)
+        return c->rows > FEW_ROWS ? ROUNDS_BOTH : ROUNDS_NOTHING;
+    return level >= CPU_AVX512_BF16 ? ROUNDS_X : ROUNDS_NOTHING;
+}
 
 /* The body once for every level that this processor has. */
 #define EACH_LEVEL(level)                                                                          \
@@ -183,7 +236,7 @@ static bool rounds(CpuLevel level, Precision precision, WeightType type) {
 
 static void check(Case c, CpuLevel level, Precision precision, int threads) {
     Job job = make_job(c);
-    expect(&job, rounds(level, precision, c.type));
+    expect(&job, rounding(level, precision, &c));
     run(&job.matmul, 1, precision, threads);
     assert_as_expected(&job, cpu_level_name(level));
     free_job(&job);
@@ -261,7 +314,7 @@ static void test_many_jobs(void **state) {
                           i % 2,
                           true};
                 jobs[i] = make_job(c);
-                expect(&jobs[i], rounds(level, (Precision)fast, c.type));
+                expect(&jobs[i], rounding(level, (Precision)fast, &c));
                 matmuls[i] = jobs[i].matmul;
             }
             run(matmuls, JOBS, (Precision)fast, 2);
@@ -279,8 +332,8 @@ static void test_no_jobs(void **state) {
 }
 
 /*
- * The same bits for any number of threads, rows, and split into tiles. Where pairs
- * of bf16 are multiplied, few rows may differ from many, but not from fewer.
+ * The same bits for any number of threads, rows, and split into tiles. Where numbers
+ * are rounded, few rows may differ from many, but not from fewer.
  */
 static void test_rows_are_independent(void **state) {
     enum { ROWS = 200, COLUMNS = 300 };
@@ -291,8 +344,9 @@ static void test_rows_are_independent(void **state) {
             Precision precision = (Precision)(variant % 2);
             WeightType type = (WeightType)(variant / 2 % 2);
 
-            Job job = make_job((Case){ROWS, COLUMNS, depths[variant / 4], type, ACTIVATION_SWIGLU,
-                                      true, false, false, false});
+            Case c = {ROWS,  COLUMNS, depths[variant / 4], type, ACTIVATION_SWIGLU, true, false,
+                      false, false};
+            Job job = make_job(c);
             Matmul m = job.matmul;
             run(&m, 1, precision, 1);
             for (size_t i = 0; i < y_floats(&m); i++)
@@ -307,7 +361,7 @@ static void test_rows_are_independent(void **state) {
             for (int rows = 20; rows >= 1; rows--) {
                 Matmul some = m;
                 int first = random_between(&seed, 0, ROWS - rows);
-                if (rows == FEW_ROWS && rounds(level, precision, type))
+                if (rows == FEW_ROWS && rounding(level, precision, &c) != ROUNDS_NOTHING)
                     for (int r = 0; r < ROWS; r++) {
                         some.x = m.x + r * m.x_stride;
                         some.rows = 1;

@@ -1,6 +1,6 @@
 /*
  * Products by quantized weights, at every CPU level: exact ones against double
- * precision, fast ones within what rounding activations to 16 bits or bf16 may cost.
+ * precision, fast ones within what rounding activations to 16 or 13 bits or bf16 may cost.
  */
 #include "guarded.h"
 #include "support.h"
@@ -110,7 +110,8 @@ static void products_are_close(void **state) {
                     run(&weights, x, rows, PRECISION_EXACT, y);
                     assert_true(error_of(&weights, x, rows, y) < 1e-6);
                     run(&weights, x, rows, PRECISION_FAST, y);
-                    assert_true(error_of(&weights, x, rows, y) < (rows <= 16 ? 1e-4 : 0.01));
+                    double most = rows <= 16 ? 1e-4 : level == CPU_AVX2 ? 3e-4 : 0.01;
+                    assert_true(error_of(&weights, x, rows, y) < most);
                 }
                 free(x);
             }
@@ -184,7 +185,10 @@ static void jobs_do_not_meet(void **state) {
         free_weights(&weights[i]);
 }
 
-/* A job's rows are taken as its call is: with a long one beside it, it is one of many rows. */
+/*
+ * A job's rows are taken as its call is: with a long one beside it, it is one of many rows.
+ * By AVX2 that makes no difference.
+ */
 static void the_longest_job_decides(void **state) {
     (void)state;
     uint64_t random = 22;
@@ -194,10 +198,17 @@ static void the_longest_job_decides(void **state) {
         .x = x, .rows = 1, .x_stride = 320, .w = weights.w, .y = among, .y_stride = COLUMNS};
     Matmul all = row;
     all.rows = 40, all.y = y;
-    matmul_run((Matmul[]){row, all}, 2, PRECISION_FAST, pool, scratch);
-    assert_memory_equal(among, y, sizeof among);
-    run(&weights, x, 1, PRECISION_FAST, few);
-    assert_memory_not_equal(few, y, sizeof few);
+    for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
+        cpu_force_level((CpuLevel)level);
+        matmul_run((Matmul[]){row, all}, 2, PRECISION_FAST, pool, scratch);
+        assert_memory_equal(among, y, sizeof among);
+        run(&weights, x, 1, PRECISION_FAST, few);
+        if (level == CPU_AVX2)
+            assert_memory_equal(few, y, sizeof few);
+        else
+            assert_memory_not_equal(few, y, sizeof few);
+    }
+    cpu_force_level(cpu_best_level());
     free(x);
     free_weights(&weights);
 }
