@@ -2,10 +2,12 @@
 # bench_sql.sh [IMAGE...]
 #
 # What PostgreSQL adds to the engine, in a throw-away server with the installed extension:
-# the time of ocr() beside the time of the engine's stages in the same page, and the pages
-# read together beside the pages read one by one, and how much of a job's time is the engine's. PAGES repeats the images until there are
-# so many (16); MODEL names another model than the default one (a folder that the server's
-# user may read), MAX_TOKENS cuts its texts.
+# the time of ocr() beside the time of the engine's stages in the same page, the pages read
+# together beside the pages read one by one, and a job: how much of its time is the engine's,
+# and how fast it is beside the engine with all pages in one batch, which has no transactions
+# to end. PAGES repeats the images until there are so many (16); MODEL names another model
+# than the default one (a folder that the server's user may read), MAX_TOKENS cuts its texts.
+# The last number is a quotient of times at different moments: use a quiet machine.
 set -eu
 cd "$(dirname "$0")/.."
 . tools/lib.sh

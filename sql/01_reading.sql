@@ -16,9 +16,9 @@ INSERT INTO pages VALUES ('strip', decode(:'page', 'base64'));
 SELECT name, ocr(image) FROM pages ORDER BY name;
 
 -- A mode, a prompt, and their defaults. A prompt without <image> gets one in front.
-SELECT ocr(image) = ocr(image, 'base') AS auto_is_base,
+SELECT ocr(image) = ocr(image, 'large') AS auto_is_large,
        ocr(image) = ocr(image, NULL, NULL) AS null_is_default,
-       ocr(image) = ocr(image, 'base', 'Free OCR.') AS prompt_by_words,
+       ocr(image) = ocr(image, 'large', 'Free OCR.') AS prompt_by_words,
        ocr(image) = ocr(image, prompt => E'<image>\nFree OCR. ') AS prompt_in_full
 FROM pages WHERE name = 'strip';
 SELECT ocr(NULL) IS NULL AS ocr, vision_tokens(NULL) IS NULL AS tokens,

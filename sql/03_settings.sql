@@ -10,6 +10,7 @@ SET deepseek_ocr.threads = -1;
 SET deepseek_ocr.max_tokens = -1;
 SET deepseek_ocr.no_repeat_ngram_size = -2;
 SET deepseek_ocr.max_image_pixels = 0;
+SET deepseek_ocr.max_document_pages = 0;
 SET deepseek_ocr.max_session_memory = '10kB';
 SET deepseek_ocr.max_batch_memory = '10kB';
 SET deepseek_ocr.compute = 'f16';

@@ -2,6 +2,9 @@
 
 -- A new installation runs this script too, after the one of 0.1.
 
+COMMENT ON FUNCTION ocr(bytea, ocr_mode, text) IS
+  'the text of an image, or of the first page of a document (JPEG, PNG, TIFF, WebP, PNM or PDF)';
+
 -- Statistics. The functions below the views read memory of the backend unless
 -- the library is preloaded, so a parallel worker must not evaluate them.
 

@@ -17,13 +17,27 @@ ViewPlan plan_views(const OcrPlan *plan) {
     return (ViewPlan){plan->mode, plan->global_size, plan->tile_size, plan->columns, plan->rows};
 }
 
+OcrMode plan_auto_mode(const ModelConfig *config, int width, int height) {
+    for (int i = 0; i < config->auto_rule_count; i++) {
+        const AutoRule *rule = &config->auto_rules[i];
+        if (rule->max_side > 0 && max_int(width, height) > rule->max_side)
+            continue;
+        ViewPlan views;
+        OcrError unseen;
+        if (rule->max_zoom == 0 || views_plan(rule->mode, width, height, &views, &unseen) ||
+            views_zoom(&views, width, height) <= rule->max_zoom)
+            return rule->mode;
+    }
+    return config->auto_rules[config->auto_rule_count - 1].mode;
+}
+
 OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const OcrRequest *request,
                       OcrPlan *plan, OcrError *err) {
     int context = model->config.decoder.context;
     OcrMode mode = request->mode;
     ViewPlan views;
     if (mode == OCR_MODE_AUTO)
-        mode = config_auto_mode(&model->config, image->width, image->height);
+        mode = plan_auto_mode(&model->config, image->width, image->height);
     OcrCode code = views_plan(mode, image->width, image->height, &views, err);
     if (code)
         return code;

@@ -8,6 +8,9 @@
 #include "model/model.h"
 #include "vision/views.h"
 
+/* What OCR_MODE_AUTO means for a picture of this size. */
+OcrMode plan_auto_mode(const ModelConfig *config, int width, int height);
+
 /* The views that its picture is cut into. */
 ViewPlan plan_views(const OcrPlan *plan);
 

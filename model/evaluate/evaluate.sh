@@ -23,7 +23,7 @@ cc -std=gnu11 -O2 -Wall -Wextra -Werror -o build/evaluate/error_rates model/eval
 
 find "$folder" -type f \( -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.png' -o -iname '*.tif' -o -iname '*.tiff' -o -iname '*.webp' \) |
     sort | while read -r image; do
-    [ -f "${image%.*}.txt" ] && printf '%s\n' "$image"
+    if [ -f "${image%.*}.txt" ]; then printf '%s\n' "$image"; fi
 done >"$out/images"
 [ -s "$out/images" ] || { echo "no image in $folder has a text beside it" >&2; exit 1; }
 

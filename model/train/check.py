@@ -16,6 +16,7 @@ from optimizer import Mean
 from render import MODES, Renderer, fit, global_box
 from stream import SORTS, PageStream, collate, cost
 from tokenizer import Tokenizer
+from together import Together
 from train import Step
 
 
@@ -55,11 +56,11 @@ def pages(stream, tokenizer):
     """-> a batch of each sort"""
     out = []
     for mode, sorts in SORTS.items():
-        grid = (2, 3) if mode == "gundam" else (1, 1)
+        grid = (2, 3) if MODES[mode][1] else (1, 1)
         for sort in sorts:
-            size = stream.size(mode, grid, sort)
+            size = stream.size(mode, grid, sort, stream.r)
             while mode == "gundam" and not sort.sizes and size[0] * size[1] > 2e6:
-                size = stream.size(mode, grid, sort)
+                size = stream.size(mode, grid, sort, stream.r)
             some = [stream.sample(mode, grid, 1.0, None, sort, size) for _ in range(6)]
             for s in some:
                 w, h = s.page.width, s.page.height
@@ -88,7 +89,7 @@ def main(assets, atlas=None):
     c = Config(vocab=tokenizer.size, sam_width=64, sam_layers=2, sam_global=(1,), neck=32, middle=32, clip_width=64, clip_layers=1, clip_heads=2, hidden=64, layers=5, heads=2,
                dense_ff=64, experts=4, expert_ff=16)
     modules = model, teachers = Model(c), Teachers(c, len(CHARSET) + 1)
-    step, mean = Step(Objective(model, teachers, renderer, tokenizer), modules, 1.2e-3, .02), Mean(modules)
+    step, mean = Step(Objective(model, teachers, renderer, tokenizer), modules, 1.2e-3, .02, Together()), Mean(modules)
     losses = []
     for k in range(2):
         for batch in batches:

@@ -2,7 +2,7 @@
 
     evalset.py --assets DIR --out DIR [--pages 6] [--seed 7]
 
-Writes BUCKET_KIND/NUMBER.png or .jpg, beside each page with a text a .txt, as model/evaluate takes them, and for evaluate.py
+Writes BUCKET_KIND/NUMBER.png or .jpg, beside each page with a text a .txt, beside one with known blocks a .blocks, as model/evaluate takes them, and for evaluate.py
 manifest.json: [{file, bucket, kind, size, modes, text | blocks}, ...]
 """
 import argparse, io, json, os, random
@@ -220,6 +220,10 @@ def main():
         if "text" in what:
             with open(os.path.splitext(path)[0] + ".txt", "w", encoding="utf-8") as f:
                 f.write(what["text"] + "\n")
+        if "blocks" in what:
+            with open(os.path.splitext(path)[0] + ".blocks", "w", encoding="utf-8") as f:
+                for label, *box in what["blocks"]:
+                    print(label, *(round(v * s / 999) for v, s in zip(box, im.size * 2)), file=f)
         manifest.append(dict(file=name, bucket=bucket, kind=kind, size=im.size, modes=modes, **what))
     for kind in ("clean", "blur+noise", "skew+jpeg", "x7"):
         for k in range(a.pages):

@@ -147,13 +147,13 @@ def evaluate(model, tokenizer, folder, device, report, log, most_pages=10 ** 6):
     jobs, results = {}, []
     for page in json.load(open(os.path.join(folder, "manifest.json"))):
         for mode in page["modes"]:
-            grid = tile_grid(*page["size"]) if mode == "gundam" and max(page["size"]) > 640 else (1, 1)
+            grid = tile_grid(*page["size"]) if MODES[mode][1] and max(page["size"]) > 640 else (1, 1)
             jobs.setdefault((mode, grid, "blocks" in page), []).append(page)
     for (mode, grid, layout), pages in jobs.items():
         for k in range(0, min(len(pages), most_pages), 48):
             some = pages[k:k + 48]
             t = time.time()
-            most = 1900 if layout or mode in ("base", "large", "gundam") else 500
+            most = 1900 if layout or mode in ("base", "large", "gundam", "gundam-m") else 500
             texts = read(model, tokenizer, [os.path.join(folder, p["file"]) for p in some], mode, PROMPT_LAYOUT if layout else PROMPT_TEXT, most, device)
             log(read=mode, grid=grid, pages=len(some), seconds=round(time.time() - t, 1))
             for page, (text, ended) in zip(some, texts):

@@ -8,7 +8,8 @@ import checkpoint
 from model import Config, Model
 from tokenizer import Tokenizer
 
-AUTO = [[1000, "base"], [None, "gundam"]]    # what reads best (LOG.md), by the longer side
+AUTO = [[500, "base"], [640, "large"], [None, "gundam", 4], [None, "large"]]    # what reads best (LOG.md): longer side, mode, largest magnification
+CONTEXT = 4096                               # training sees 2,900 positions; what runs away ends sooner
 NGRAM = 96                                   # repeated lines of a page must stay possible
 
 
@@ -33,6 +34,46 @@ def rename(weights, c):
     return out
 
 
+def read(folder):
+    """A model folder, in bf16 or q8 -> weights as train.py takes them"""
+    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
+        n = struct.unpack("<Q", f.read(8))[0]
+        head, data = json.loads(f.read(n)), f.read()
+    head.pop("__metadata__", None)
+
+    def tensor(name):
+        kind, shape, (at, end) = (head[name][k] for k in ("dtype", "shape", "data_offsets"))
+        kind = dict(BF16=torch.bfloat16, I8=torch.int8)[kind]
+        return torch.frombuffer(bytearray(data[at:end]), dtype=kind).view(shape).float()
+    out = {}
+    for name in head:
+        if name.endswith(".weight_scale"):
+            continue
+        out[name] = tensor(name)
+        if name + "_scale" in head:                                            # a scale for each 64 numbers of a row
+            out[name] *= tensor(name + "_scale").repeat_interleave(64, 1)[:, :out[name].shape[1]]
+    return dict(model=unite(out))
+
+
+def unite(weights):
+    """The inverse of `rename`"""
+    out, experts = {}, {}
+    for name, t in weights.items():
+        at, kind = name[:-len("gate_proj.weight")], name.rsplit(".", 2)[-2]
+        if ".mlp.experts." in name:
+            stem, rest = name.split(".mlp.experts.")
+            number, which, _ = rest.split(".")
+            experts.setdefault(stem + ".mlp.experts.", {}).setdefault(which, {})[int(number)] = t
+        elif kind == "gate_proj":
+            out[at + "gate_up.weight"] = torch.cat([t, weights[at + "up_proj.weight"]])
+        elif kind != "up_proj":
+            out[name] = t
+    for stem, parts in experts.items():
+        gate, up, down = ([part[k] for k in sorted(part)] for part in (parts["gate_proj"], parts["up_proj"], parts["down_proj"]))
+        out[stem + "gate_up.weight"], out[stem + "down_proj.weight"] = torch.cat(gate + up), torch.cat(down, 1)
+    return out
+
+
 def safetensors(path, tensors):
     head, at = {"__metadata__": {"format": "pt"}}, 0
     for name in sorted(tensors):
@@ -50,7 +91,7 @@ def safetensors(path, tensors):
 def config(c):
     decoder = dict(hidden_size=c.hidden, num_hidden_layers=c.layers, num_attention_heads=c.heads, num_key_value_heads=c.heads, intermediate_size=c.dense_ff,
                    moe_intermediate_size=c.expert_ff, n_routed_experts=c.experts, num_experts_per_tok=c.chosen, n_shared_experts=c.shared,
-                   first_k_dense_replace=1, moe_layer_freq=1, vocab_size=c.vocab, max_position_embeddings=8192, use_mla=False, topk_method="greedy",
+                   first_k_dense_replace=1, moe_layer_freq=1, vocab_size=c.vocab, max_position_embeddings=CONTEXT, use_mla=False, topk_method="greedy",
                    n_group=1, topk_group=1, bos_token_id=0, eos_token_id=1, rope_theta=c.theta, rms_norm_eps=1e-6)
     sam = dict(image_size=16 * c.sam_grid, patch_size=16, width=c.sam_width, layers=c.sam_layers, heads=c.sam_heads, mlp_ratio=4, window_size=c.window,
                global_attn_indexes=list(c.sam_global), downsample_channels=[c.middle, c.clip_width], out_chans=c.neck)

@@ -18,6 +18,7 @@ class Objective:
         self.model, self.teachers, self.renderer = model, teachers, renderer
         self.device = renderer.device
         self.tables = None
+        self.alone = False               # the heads of training learn, and the model does not learn from them
         known = [tokenizer.bytes.get(k, b"") for k in range(tokenizer.size)]
         self.breaks = torch.tensor([b.endswith(b"\n") for b in known], device=self.device)          # tokens after which a line begins
         self.digits = torch.tensor([b.isdigit() for b in known], device=self.device)
@@ -88,14 +89,17 @@ class Objective:
             log = dict(ce=ce.sum() / asked.sum(), acc=part(asked), first=part(begins), box=part(figures), tokens=asked.sum())
         loss = (ce * weight).sum() / weight.sum() + load
         if slots:
-            l, hits = self.slot_loss(batch, points, g if fine is None else fine, neck)
+            l, hits = self.slot_loss(batch, points, self.known(g if fine is None else fine), self.known(neck))
             loss = loss + slots * l
             log.update(slot=hits[0], neck=hits[1])
         if guide:
-            look, place = self.guide_loss(batch, at, asked, begins | figures, taught, state, start)
+            look, place = self.guide_loss(batch, at, asked, begins | figures, taught, self.known(state), start)
             loss = loss + guide * (look + .5 * place)
             log.update(look=look.detach(), place=place.detach())
         return loss, log
+
+    def known(self, features):
+        return features.detach() if self.alone else features
 
     def slot_loss(self, batch, points, features, neck):
         dev, count, n = self.device, *points.shape[:2]
@@ -132,7 +136,7 @@ class Objective:
             weight = known.gather(1, pick).float()
             p = self.place(target, batch)
             c, r = batch["grid"]
-            across, down = (10 * c, 10 * r) if tile else (side // 64, side // 64)
+            across, down = (tile // 64 * c, tile // 64 * r) if tile else (side // 64, side // 64)
             col, row = ((p[..., k] / 64).long().clamp(0, n - 1) for k, n in ((0, across), (1, down)))
             cell = 1 + row * (across + 1) + col
             share = weight / weight.sum().clamp(min=1)

@@ -403,7 +403,7 @@ class PageMaker:
     }
 
     def make(self, width, height, em, budget, kind, noise, layout=False, most_blocks=99, columns=.5):
-        """One page of width x height pixels in print of about em pixels and at most budget characters; columns: chance of two where they fit."""
+        """One page of width x height pixels in print of about em pixels and at most budget characters; columns: chance of two or three where they fit."""
         r = self.r
         page = self.page = Page(width, height)
         page.layout = layout
@@ -437,25 +437,26 @@ class PageMaker:
             if r.random() < .4:
                 y += r.uniform(0, .25) * (bottom - y)
         kinds = self.KINDS[kind]
-        columns = 2 if kind in ("prose", "plain", "mixed") and (x1 - x0) / em > 32 and r.random() < columns else 1
+        wide = (x1 - x0) / em
+        columns = 1 if kind not in ("prose", "plain", "mixed") or wide < 32 or r.random() >= columns else 3 if wide > 48 and r.random() < .35 else 2
         if kind == "form" and r.random() < .3:
             y = self.letterhead(x0, x1, y, bottom, face, size)
-        if columns == 2:
+        if columns > 1:
             if r.random() < .5:
                 below = self.heading(x0, x1, y, bottom, face, size, "title")
                 y = y if below is None else below + .5 * em
             gap = em * r.uniform(.7, 1.6)
-            middle = (x0 + x1) / 2
+            step = (x1 - x0 + 2 * gap) / columns
             start, total, end = y, self.budget, bottom
             below = r.random() < .5                                           # something across the page under the columns
             if below or r.random() < .5:
                 bottom = min(bottom - 4 * em * below, y + max(8 * em, total * em * .46 / (x1 - x0) * self.lead * em * (.95 if below else 1.15)))
-            self.budget = total // 2
-            feet = [self.flow(x0, middle - gap, start, bottom, face, size, kinds, r.choice(["justify", "left"]))]
-            self.budget += total - total // 2
-            feet.append(self.flow(middle + gap, x1, start, bottom, face, size, kinds, r.choice(["justify", "left"])))
-            if r.random() < .2:
-                page.rects.append((middle, start, 1, bottom - start))
+            self.budget, feet, ruled = 0, [], r.random() < .2
+            for k in range(columns):
+                self.budget += total // columns
+                feet.append(self.flow(x0 + k * step, x0 + (k + 1) * step - 2 * gap, start, bottom, face, size, kinds, r.choice(["justify", "left"])))
+                if k and ruled:
+                    page.rects.append((x0 + k * step - gap, start, 1, bottom - start))
             if below:
                 self.budget = max(self.budget, total // 8)
                 self.flow(x0, x1, max(feet) + em * r.uniform(.6, 1.6), end, face, size, {"table": 3, "paragraph": 1, "heading": .3}, align)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 # mode -> side of the global view, side of a tile or 0, squash
-MODES = {"tiny": (512, 0, True), "small": (640, 0, True), "base": (1024, 0, False), "large": (1280, 0, False), "gundam": (1024, 640, False)}
+MODES = {"tiny": (512, 0, True), "small": (640, 0, True), "base": (1024, 0, False), "large": (1280, 0, False), "gundam": (1024, 640, False),
+         "gundam-m": (1280, 1024, False)}
 GREY = 127 / 255
 JPEG = [[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
         [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92], [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99]]
@@ -234,7 +235,7 @@ class Renderer:
         return im.clamp(0, 1)
 
     def __call__(self, batch, strength=1.0):
-        """-> global views [B][3][S][S], tiles [B * r * c][3][640][640] or None, token and point centres in pixels of the page after the warp"""
+        """-> global views [B][3][S][S], tiles [B * r * c][3][tile][tile] or None, token and point centres in pixels of the page after the warp"""
         sizes = batch["sizes"]
         count = len(sizes)
         h, w = batch["canvas"]

@@ -12,7 +12,7 @@ from tokenizer import EOS, PAD, PROMPT_LAYOUT, PROMPT_TEXT, Tokenizer
 # grids of gundam and how often they come up
 GRIDS = {(2, 3): 75, (3, 2): 6, (2, 2): 5, (3, 3): 4, (1, 2): 4, (2, 1): 4, (1, 3): 2, (3, 1): 2, (4, 1): 2, (2, 4): 1, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1}
 # mode -> least print in pixels of the view, most characters, most tokens
-SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (14, 4200, 1792), "large": (14, 4200, 1792), "gundam": (15, 4800, 2048)}
+SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (14, 4200, 1792), "large": (14, 4200, 1792), "gundam": (15, 4800, 2048), "gundam-m": (15, 4800, 2048)}
 
 
 @dataclass
@@ -32,20 +32,26 @@ class Sort:
 A4 = ((1654, 2339), (1654, 2339), (1700, 2200), (1240, 1754), (1275, 1650), (1080, 1528), (2067, 2923))
 PAGE = ((1024, 1448), (1024, 1448), (1080, 1400), (992, 1403), (1024, 1325), (1240, 1754))
 PROSE = (("prose", 3), ("plain", 3), ("mixed", 1))
-# What each mode is asked to read, once pages are mixed. What failed most has sorts of its own: two columns, print of 7 pixels' x-height, short pages, boxes.
+SHORT = ((640, 640), (640, 640), (640, 480), (600, 800))
+# What each mode is asked to read, once pages are mixed. What failed most has sorts of its own: columns, print of 7 pixels' x-height, short pages, boxes.
 SORTS = {
     "gundam": [Sort(.28, layout=.1, blank=.05),
                Sort(.27, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
                Sort(.14, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
                Sort(.14, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
-               Sort(.17, PAGE + A4, (15, 26), (200, 1800), (("mixed", 1),), .15, 1.0, width=1240)],
+               Sort(.17, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
     "base": [Sort(.4, layout=.15, blank=.03),
-             Sort(.34, ((640, 640), (640, 640), (640, 480), (600, 800)), (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
+             Sort(.34, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
              Sort(.16, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0),
              Sort(.10, ((800, 1000), (700, 990)), (15, 26), (200, 1800), (("mixed", 1),), .1, 1.0, width=800)],
+    "large": [Sort(.3, layout=.15, blank=.03),
+              Sort(.35, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
+              Sort(.35, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0)],
+    "gundam-m": [Sort(1, PAGE, (13, 22), (700, 4200), PROSE, .15, width=1024)],
 }
 ANY = Sort(1, layout=.1)
 WORK = 125_000          # of a batch, in tokens of the decoder
+BATCHES = 6             # made at once, of one sort and size
 ORDERS = 32             # random orders of a batch's pages: each way of spoiling takes the first few of one
 
 
@@ -77,9 +83,8 @@ class PageStream:
         self.scale = scale
         self.prompts = [self.tokenizer.encode(p)[0] for p in (PROMPT_TEXT, PROMPT_LAYOUT)]
 
-    def size(self, mode, grid, sort):
+    def size(self, mode, grid, sort, r):
         """Width and height of source images that the mode shows at a sensible scale"""
-        r = self.r
         if sort.sizes:
             return r.choice(sort.sizes)
         if mode == "gundam":
@@ -107,7 +112,7 @@ class PageStream:
         r = self.r
         for _ in range(10):
             w, h = size if r.random() < .3 else (max(24, int(v * r.uniform(.92, 1))) for v in size)
-            if mode != "gundam" or max(w, h) > 640 and tile_grid(w, h) == grid:
+            if not MODES[mode][1] or max(w, h) > 640 and tile_grid(w, h) == grid:
                 return w, h
         return size
 
@@ -117,18 +122,14 @@ class PageStream:
         least, most_chars, _ = SHAPE[mode]
         while True:
             w, h = self.near(size, mode, grid)
-            if mode == "gundam":
-                zoom = min(640 * grid[0] / w, 640 * grid[1] / h)
-            elif mode in ("tiny", "small"):
-                zoom = (512 if mode == "tiny" else 640) / max(w, h)
-            else:
-                zoom = (1024 if mode == "base" else 1280) / max(w, h)
+            side, tile, _ = MODES[mode]
+            zoom = min(tile * grid[0] / w, tile * grid[1] / h) if tile else side / max(w, h)
             low = max(least + (5 - 5 * min(1, level * 2)), least) / zoom
             low = max(low, 11)
             kinds = sort.kinds if level >= .2 else (("prose", 4), ("lines", 2))
             kind = "blank" if r.random() < sort.blank and level > .15 else r.choices(*zip(*kinds))[0]
             layout = level > .3 and r.random() < sort.layout
-            budget = r.randint(200, 1800) if layout else r.randint(*sort.chars) if sort.chars else int(most_chars * fill * r.uniform(.7, 1.05)) + 20
+            budget = r.randint(*sort.chars) if sort.chars else r.randint(200, 1800) if layout else int(most_chars * fill * r.uniform(.7, 1.05)) + 20
             if sort.em:
                 em = np.exp(r.uniform(*np.log(sort.em))) * w / sort.width
             else:
@@ -149,7 +150,7 @@ class PageStream:
         r = self.r
         while True:
             full = (r.uniform(.05, .35) if r.random() < .25 else r.uniform(.3, 1)) * min(1, .35 + level) if fill is None else fill
-            page, line = self.page(mode, grid, level, full, sort, size or self.size(mode, grid, sort))
+            page, line = self.page(mode, grid, level, full, sort, size or self.size(mode, grid, sort, r))
             prompt = self.prompts[page.layout]
             t, starts = self.tokenizer.encode(line.text)
             if len(prompt) + len(t) + 1 <= SHAPE[mode][2]:
@@ -161,25 +162,36 @@ class PageStream:
         known = [k for k in np.flatnonzero(drawn.at[:, 0] >= 0) if drawn.text[k] != " "]
         return Sample(page, prompt + t + [EOS], len(prompt), at, drawn.at[known].astype(np.float32), np.array([INDEX[drawn.text[k]] + 1 for k in known], np.int64))
 
-    def batches(self, mode, level, grid):
-        """A few batches of pages of one sort, similar in size and length, each of about the same work."""
-        views, slots = cost(mode, grid)
+    def plan(self, r, mode, level):
+        """-> grid, sort and size of the pages of a few batches"""
+        grid = r.choices(list(GRIDS), list(GRIDS.values()))[0] if mode == "gundam" else (2, 3) if MODES[mode][1] else (1, 1)
         sorts = [s for s in SORTS.get(mode, [ANY]) if not s.sizes or mode != "gundam" or grid == (2, 3)] if level > .6 else [ANY]
-        sort = self.r.choices(sorts, [s.share for s in sorts])[0]
-        size = self.size(mode, grid, sort)
-        while mode == "gundam" and tile_grid(*size) != grid:
-            size = self.size(mode, grid, sort)
+        sort = r.choices(sorts, [s.share for s in sorts])[0]
+        while True:
+            size = self.size(mode, grid, sort, r)
+            if not MODES[mode][1] or tile_grid(*size) == grid:
+                return grid, sort, size
+
+    def batches(self, r, mode, level):
+        """BATCHES batches of pages of one sort, each of pages of similar size and length and of about the same work. What they are of is drawn
+        from r, the pages are not: processes that train together with equal r have batches that take equally long."""
+        grid, sort, size = self.plan(r, mode, level)
+        views, slots = cost(mode, grid)
         most = sort.chars[1] / 2.3 if sort.chars else SHAPE[mode][2]
-        pool = sorted((self.sample(mode, grid, level, None, sort, size) for _ in range(int(6 * WORK * self.scale / (views + slots + .4 * most)) + 2)), key=lambda s: -len(s.ids))
-        out, now = [], []
-        for s in pool:
-            if len(now) > 1 and (len(now) + 1) * (views + slots + len(now[0].ids)) > WORK * self.scale:
-                out.append(now)
-                now = []
-            now.append(s)
-        out.append(now)
-        self.r.shuffle(out)
-        return [collate(b, mode, grid, self.r) for b in out if len(b) > 1]
+        room, pool, out = WORK * self.scale, [], []
+        while len(out) < BATCHES:
+            more = BATCHES if not pool else .5
+            pool = sorted(pool + [self.sample(mode, grid, level, None, sort, size) for _ in range(int(more * room / (views + slots + .4 * most)) + 2)], key=lambda s: -len(s.ids))
+            out, now = [], []
+            for s in pool:
+                if len(now) > 1 and (len(now) + 1) * (views + slots + len(now[0].ids)) > room:
+                    out.append(now)
+                    now = []
+                now.append(s)
+        self.r.shuffle(out)                                                    # what is left over is any
+        out = sorted(out[:BATCHES], key=lambda b: -len(b[0].ids))
+        r.shuffle(out)
+        return [collate(b, mode, grid, self.r) for b in out]
 
 
 def cost(mode, grid):
@@ -189,8 +201,8 @@ def cost(mode, grid):
     slots = (side // 64) * (side // 64 + 1) + 1
     if not tile:
         return one(side), slots
-    c, r = grid
-    return one(side) + c * r * one(tile), slots + 10 * r * (10 * c + 1)
+    (c, r), q = grid, tile // 64
+    return one(side) + c * r * one(tile), slots + q * r * (q * c + 1)
 
 
 def padded(rows, fill, shape=(), step=1, kind=np.int64):
@@ -221,20 +233,19 @@ def collate(samples, mode, grid, rnd):
 
 
 class Stream(torch.utils.data.IterableDataset):
-    """progress: shared number 0..1 over the whole training; mix(progress) -> weights of the modes"""
+    """progress: shared number 0..1 over the whole training; mix(progress) -> weights of the modes; process: which of those that train together"""
 
-    def __init__(self, atlas, folder, vocabulary, seed, progress, mix, scale):
+    def __init__(self, atlas, folder, vocabulary, seed, progress, mix, scale, process=0):
         self.args, self.progress, self.mix = (atlas.without_pixels(), folder, vocabulary), progress, mix
-        self.seed, self.scale = seed, scale
+        self.seed, self.scale, self.process = seed, scale, process
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
         torch.set_num_threads(1)
         os.nice(10)                                                            # the process that feeds the device goes first
-        s = PageStream(*self.args, self.seed * 1000 + (info.id if info else 0), self.scale)
+        seed = self.seed * 1000 + (info.id if info else 0)
+        s, plan = PageStream(*self.args, seed + 100_000_007 * self.process, self.scale), random.Random(seed)
         while True:
-            p = self.progress.value
-            weights, level = self.mix(p)
-            mode = s.r.choices(list(weights), list(weights.values()))[0]
-            grid = s.r.choices(list(GRIDS), list(GRIDS.values()))[0] if mode == "gundam" else (1, 1)
-            yield from s.batches(mode, level, grid)
+            weights, level = self.mix(self.progress.value)
+            mode = plan.choices(list(weights), list(weights.values()))[0]
+            yield from s.batches(plan, mode, level)

@@ -2,6 +2,8 @@
 
     train.py --assets DIR --vocabulary tokenizer.json --out DIR [--resume DIR/weights] --minutes 9 --progress 0 .35 --rate 1 1
 
+Training goes on from the weights of a stage, or from a model folder, whose 8 bits are taken as they are. On several GPUs see together.py.
+
 --progress is the part of the whole curriculum that this stage covers, --rate the factors on the learning rates at its
 start and end. Everything that decides the recipe is in `curriculum` and `teaching` below. The minutes count from the start of
 the program, drawing of faces and compiling included; a number written to OUT/minutes while it runs becomes its new length.
@@ -11,6 +13,7 @@ import argparse, gc, json, math, os, random, signal, time
 from multiprocessing import Value
 import torch
 import checkpoint
+import export
 from charset import CHARSET
 from evaluate import evaluate
 from fonts import Atlas
@@ -19,9 +22,11 @@ from model import Config, Model, Teachers
 from optimizer import Mean, make_optimizers
 from render import Renderer
 from stream import ANY, PageStream, Stream, collate
+from together import Together
 from tokenizer import Tokenizer
 
 WARM = 100              # steps of warming up
+ALONE = 300             # steps in which heads that begin anew learn alone, before the model learns from them
 SAVE = 60               # seconds between saves
 START = time.time()
 
@@ -37,7 +42,7 @@ def curriculum(p):
         return dict(tiny=.25, small=.4, base=.35), .3
     if p < .34:
         return dict(tiny=.1, small=.25, base=.45, gundam=.2), .5
-    return dict(tiny=.03, small=.05, base=.35, large=.01, gundam=.56), min(1, .5 + (p - .34) * 2)
+    return {"tiny": .02, "small": .04, "base": .2, "large": .15, "gundam": .53, "gundam-m": .06}, min(1, .5 + (p - .34) * 2)
 
 
 def teaching(p):
@@ -97,6 +102,9 @@ def newer(path, minutes):
         return minutes
 
 
+OutOfMemory = getattr(torch.cuda, "OutOfMemoryError", ())
+
+
 def to(batch, device):
     return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
 
@@ -105,7 +113,7 @@ def bench(args, stream, step, device, log):
     """Time of a step in each mode, drawing alone and all of it; then the kernels of a full gundam step."""
     for mode, grid, fill, count in (("tiny", (1, 1), .5, 128), ("small", (1, 1), .5, 80), ("base", (1, 1), .2, 48), ("base", (1, 1), .9, 28),
                                     ("gundam", (2, 3), .2, 16), ("gundam", (2, 3), .9, 12)):
-        size, t = stream.size(mode, grid, ANY), time.time()
+        size, t = stream.size(mode, grid, ANY, stream.r), time.time()
         batches = [to(collate([stream.sample(mode, grid, 1.0, fill, ANY, size) for _ in range(count)], mode, grid, stream.r), device) for _ in range(2)]
         made = (time.time() - t) / 2
         t = time.time()
@@ -138,14 +146,23 @@ def kernels(step, batches):
 
 
 class Step:
-    def __init__(self, objective, modules, lr, muon):
-        self.objective = objective
+    def __init__(self, objective, modules, lr, muon, together):
+        self.objective, self.together, self.lost = objective, together, 0
         self.optimizers, self.params = make_optimizers(modules, lr, muon)
 
     def __call__(self, batch, progress, rate=1.0):
         slots, guide, corrupt, strength = teaching(progress)
-        loss, log = self.objective(batch, slots, guide, random.uniform(*strength), corrupt)
-        loss.backward()
+        log = {}
+        try:
+            loss, log = self.objective(batch, slots, guide, random.uniform(*strength), corrupt)
+            loss.backward()
+        except OutOfMemory:                                                    # a batch that is too large costs only itself
+            self.lost += 1
+            self.forget()
+            torch.cuda.empty_cache()
+        self.together.average(self.params)
+        if self.params[0].grad is None:
+            return log
         log["norm"] = torch.nn.utils.clip_grad_norm_(self.params, 1.0).detach()
         for optimizer, base in self.optimizers:
             for group in optimizer.param_groups:
@@ -165,13 +182,14 @@ class Tally:
     def __init__(self):
         self.values, self.since, self.pages, self.waited = {}, time.time(), 0, 0.0
 
-    def add(self, mode, values):
+    def add(self, mode, pages, values):
+        self.pages += pages
         rows = self.values.setdefault(mode, {})
         for k, v in values.items():
             rows.setdefault(k, []).append(v.float())
 
     def report(self, log, device, **more):
-        for mode, rows in sorted(self.values.items()):
+        for mode, rows in sorted((m, r) for m, r in self.values.items() if r):         # none: every batch was lost
             means = {k: torch.stack(v).nanmean().item() for k, v in rows.items()}
             log(**more, mode=mode, n=len(rows["ce"]), **{k: round(v, 4) for k, v in means.items() if not math.isnan(v)})
             if math.isnan(means["ce"]):
@@ -204,80 +222,88 @@ def main():
     ap.add_argument("--eager", action="store_true")
     ap.add_argument("--pages", help="folder of evaluation pages, read at the end")
     args = ap.parse_args()
+    together = Together()
     os.makedirs(args.out, exist_ok=True)
-    log = Log(os.path.join(args.out, "log.jsonl"))
+    log = Log(os.path.join(args.out, "log.jsonl")) if together.first else lambda **_: None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         choose_allocator()
-    random.seed(args.seed)
-    torch.manual_seed(args.seed)
+    random.seed(args.seed + together.rank)
+    torch.manual_seed(args.seed + together.rank)
     torch.set_float32_matmul_precision("high")
     tokenizer = Tokenizer(args.vocabulary)
     config = Config(vocab=tokenizer.size)
-    atlas = Atlas.drawn(args.assets, args.workers, args.faces, args.atlas)
+    if together.first:
+        atlas = Atlas.drawn(args.assets, args.workers, args.faces, args.atlas)
+    together.wait()
+    if not together.first:
+        atlas = Atlas.drawn(args.assets, args.workers, args.faces, args.atlas)    # from the file, if it has a name
     log(faces=len(atlas.has), atlas_mb=atlas.pixels.size >> 20)
     model, teachers = Model(config).to(device), Teachers(config, len(CHARSET) + 1).to(device)
-    log(parameters=sum(p.numel() for p in model.parameters()))
+    log(parameters=sum(p.numel() for p in model.parameters()), processes=together.count)
+    alone = 0
     if args.resume:
-        weights = checkpoint.load(args.resume)
+        weights = export.read(args.resume) if os.path.isdir(args.resume) else checkpoint.load(args.resume)
         model.take(weights["model"])
-        teachers.load_state_dict(weights["teachers"], strict=False)               # a head that they do not have begins anew
+        lacking = teachers.load_state_dict(weights.get("teachers", {}), strict=False).missing_keys    # a head that they do not have begins anew
+        alone = ALONE if lacking else 0
+    together.share((model, teachers))
     if device == "cuda" and not args.eager:
         compile_blocks(model)
-    renderer = Renderer(atlas, device, args.seed)
-    step = Step(Objective(model, teachers, renderer, tokenizer), (model, teachers), args.lr, args.muon)
+    renderer = Renderer(atlas, device, args.seed + together.rank)
+    step = Step(Objective(model, teachers, renderer, tokenizer), (model, teachers), args.lr, args.muon, together)
     if args.bench:
         bench(args, PageStream(atlas.without_pixels(), args.assets, args.vocabulary, 7, args.scale), step, device, log)
         if args.bench_only:
             return
     progress = Value("d", args.progress[0])
-    loader = iter(torch.utils.data.DataLoader(Stream(atlas, args.assets, args.vocabulary, args.seed, progress, curriculum, args.scale), batch_size=None,
+    loader = iter(torch.utils.data.DataLoader(Stream(atlas, args.assets, args.vocabulary, args.seed, progress, curriculum, args.scale, together.rank), batch_size=None,
                                               num_workers=args.workers, prefetch_factor=3, pin_memory=device == "cuda"))
-    mean = Mean((model, teachers))
+    mean = Mean((model, teachers)) if together.first else None
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
-    tally, done, lost, saving, saved, minutes = Tally(), 0, 0, None, time.time(), args.minutes
+    tally, done, saving, saved, minutes = Tally(), 0, None, time.time(), args.minutes
     begin, (a, b), (high, low) = time.time(), args.progress, args.rate
-    while done < args.steps and time.time() < START + minutes * 60 and not stop:
+    while True:
         part = (time.time() - begin) / (START + minutes * 60 - begin)
+        part, over = together.decide(part, float(part >= 1 or done >= args.steps or bool(stop)))
+        if over:
+            break
         progress.value = p = a + (b - a) * part
         rate = min(1, (done + 1) / WARM) * (high + (low - high) * part)
+        step.objective.alone = done < alone
         t = time.time()
         batch = to(next(loader), device)
         tally.waited += time.time() - t
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("warn" if done == WARM else "default")     # one step tells what in it waits for the device
-        try:
-            values = step(batch, p, rate)
-        except torch.cuda.OutOfMemoryError:                                           # a batch that is too large costs only itself
-            lost += 1
-            log(step=done, lost=lost, mode=batch["mode"], pages=len(batch["ids"]))
-            step.forget()
-            torch.cuda.empty_cache()
-            continue
-        mean.update()
+        values = step(batch, p, rate)
         done += 1
-        tally.pages += len(batch["ids"])
-        tally.add(batch["mode"], values)
         if done == 2 * WARM:
             gc.collect()
             gc.freeze()                                                               # what compiling left is not searched again and again
+        if not together.first:
+            continue
+        mean.update()
+        tally.add(batch["mode"], len(batch["ids"]) * together.count, values)
         if done % 64 == 0:
             minutes = newer(os.path.join(args.out, "minutes"), minutes)
         if time.time() - tally.since > 30 or done == args.steps:
-            tally.report(log, device, step=done, p=round(p, 3), rate=round(rate, 3))
+            tally.report(log, device, step=done, p=round(p, 3), rate=round(rate, 3), lost=step.lost)
         if time.time() - saved > SAVE and not (saving and saving.is_alive()):
             mean.swap()
             saving, saved = checkpoint.save_beside(os.path.join(args.out, "weights"), model=model, teachers=teachers), time.time()
             mean.swap()
+    if not together.first:
+        return
     if saving:
         saving.join()
     mean.swap()
     checkpoint.save(os.path.join(args.out, "weights"), model=model, teachers=teachers)
-    log(steps=done, lost=lost, minutes=round((time.time() - begin) / 60, 2))
+    log(steps=done, lost=step.lost, minutes=round((time.time() - begin) / 60, 2))
     if args.pages:
         evaluate(model, tokenizer, args.pages, device, os.path.join(args.out, "evaluation.json"), log)
-    if device == "cuda":
+    if device == "cuda" and together.count == 1:
         kernels(step, [to(next(loader), device) for _ in range(4)])
 
 

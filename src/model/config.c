@@ -261,7 +261,7 @@ static void read_vision(Reader *reader, ModelConfig *config) {
 
 /* "ocr": what a scaled-down model recommends for itself (spec 1.3). */
 static void read_recommendations(Reader *reader, ModelConfig *config) {
-    config->auto_rules[0] = (AutoRule){0, OCR_MODE_GUNDAM};
+    config->auto_rules[0] = (AutoRule){.mode = OCR_MODE_GUNDAM};
     config->auto_rule_count = 1;
     config->ngram_size = 20;
     const json_t *ocr = member(reader->top, "ocr");
@@ -285,17 +285,20 @@ static void read_recommendations(Reader *reader, ModelConfig *config) {
     }
     for (size_t i = 0; i < count && !reader->code; i++) {
         const json_t *rule = json_array_get(rules, i);
-        const json_t *side = json_array_get(rule, 0);
+        const json_t *side = json_array_get(rule, 0), *zoom = json_array_get(rule, 2);
         const char *name = json_string_value(json_array_get(rule, 1));
         AutoRule *out = &config->auto_rules[i];
-        if (json_array_size(rule) != 2 || !name || !ocr_mode_parse(name, &out->mode) ||
+        if (json_array_size(rule) != (zoom ? 3 : 2) || !name || !ocr_mode_parse(name, &out->mode) ||
             out->mode == OCR_MODE_AUTO) {
-            REFUSE(reader, "config.json: ocr.auto rule %zu is not [largest side or null, mode]",
+            REFUSE(reader,
+                   "config.json: ocr.auto rule %zu is not [largest side or null, mode] or "
+                   "[largest side or null, mode, largest magnification]",
                    i + 1);
             return;
         }
         out->max_side =
             json_is_null(side) ? 0 : check_integer(reader, "ocr.auto", side, 1, 1 << 24);
+        out->max_zoom = zoom ? check_integer(reader, "ocr.auto", zoom, 1, 1 << 24) : 0;
     }
     config->auto_rule_count = (int)count;
 }
@@ -317,12 +320,4 @@ OcrCode config_read(const char *path, ModelConfig *out, OcrError *err) {
     read_recommendations(&reader, out);
     json_decref(root);
     return reader.code;
-}
-
-OcrMode config_auto_mode(const ModelConfig *config, int width, int height) {
-    int side = width > height ? width : height;
-    for (int i = 0; i < config->auto_rule_count; i++)
-        if (config->auto_rules[i].max_side == 0 || side <= config->auto_rules[i].max_side)
-            return config->auto_rules[i].mode;
-    return config->auto_rules[config->auto_rule_count - 1].mode;
 }

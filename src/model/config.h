@@ -39,24 +39,25 @@ typedef struct DecoderConfig {
     float routed_scale;     /* routed_scaling_factor */
 } DecoderConfig;
 
-/* Pictures whose larger side is at most max_side are read in mode; max_side 0: any. */
+/*
+ * Pictures whose larger side is at most max_side pixels are read in mode, unless that shows
+ * them more than max_zoom times as large as they are. 0: any.
+ */
 typedef struct AutoRule {
     int max_side;
     OcrMode mode;
+    int max_zoom;
 } AutoRule;
 
 typedef struct ModelConfig {
     SamConfig sam;
     ClipConfig clip;
     DecoderConfig decoder;
-    AutoRule auto_rules[CONFIG_MAX_AUTO_RULES];
+    AutoRule auto_rules[CONFIG_MAX_AUTO_RULES]; /* the first that fits decides, or else the last */
     int auto_rule_count;
     int ngram_size; /* recommended ban, 0: none */
 } ModelConfig;
 
 OcrCode config_read(const char *path, ModelConfig *out, OcrError *err);
-
-/* What OCR_MODE_AUTO means for a picture of this size. */
-OcrMode config_auto_mode(const ModelConfig *config, int width, int height);
 
 #endif

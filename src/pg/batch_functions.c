@@ -92,25 +92,28 @@ static void check_columns(TupleDesc columns) {
                         errhint("%s", hint)));
 }
 
-static bool is_select(SPIPlanPtr plan) {
+/* Without a WITH that changes data and without FOR UPDATE, which SPI refuses in odder words. */
+static bool only_reads(SPIPlanPtr plan) {
     CachedPlanSource *source;
+    const Query *query;
 
     if (!SPI_is_cursor_plan(plan))
         return false;
     source = linitial(SPI_plan_get_plan_sources(plan));
-    return source->commandTag == CMDTAG_SELECT;
+    query = linitial_node(Query, source->query_list);
+    return source->commandTag == CMDTAG_SELECT && !query->hasModifyingCTE && query->rowMarks == NIL;
 }
 
-/* With the snapshot of the calling statement, and without the right to write. */
+/* With the snapshot of the calling statement. What functions in it do, such as write, is theirs. */
 static Portal open_query(const char *query) {
     SPIPlanPtr plan = SPI_prepare(query, 0, NULL);
     Portal rows;
 
     if (plan == NULL)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    if (!is_select(plan))
+    if (!only_reads(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION),
-                        errmsg("the query must be a single SELECT")));
+                        errmsg("the query must be a single SELECT that neither writes nor locks")));
     rows = SPI_cursor_open(NULL, plan, NULL, NULL, true);
     check_columns(rows->tupDesc);
     return rows;

@@ -67,6 +67,11 @@ static inline void compat_on_shmem_request(shmem_request_hook_type *previous,
 }
 #endif
 
+/* 15 brought a sort that can be cancelled: of millions of rows it takes seconds. */
+#if PG_VERSION_NUM < 150000
+#define qsort_interruptible qsort_arg
+#endif
+
 /* 15 brought the usual opening of a set-returning function that fills a tuplestore. */
 #if PG_VERSION_NUM < 150000
 static inline void InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags) {

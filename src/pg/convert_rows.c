@@ -45,7 +45,7 @@ static RowPlace place_of(HeapTuple tuple, TupleDesc columns) {
     return place;
 }
 
-static int compare_places(const void *a, const void *b) {
+static int compare_places(const void *a, const void *b, void *unused) {
     RowPlace left = *(const RowPlace *)a, right = *(const RowPlace *)b;
 
     if (left.table != right.table)
@@ -105,7 +105,7 @@ RowPlace *rows_find(const ConvertRows *rows, int64 *count) {
     }
     SPI_cursor_close(cursor);
     MemoryContextSwitchTo(context);
-    qsort(places, *count, sizeof *places, compare_places);
+    qsort_interruptible(places, *count, sizeof *places, compare_places, NULL);
     return places;
 }
 

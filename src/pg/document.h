@@ -18,7 +18,8 @@ typedef struct Document Document;
 
 /*
  * Pages first.. (from 1) to last, or to the end if last is 0; a document may
- * have fewer. The bytes must outlive the document, which lives in the current
+ * have fewer. Behind deepseek_ocr.max_document_pages of them, one more is an
+ * error, and the last. The bytes must outlive the document, which lives in the current
  * memory context; when that is reset, the document is closed.
  */
 Document *document_open(OcrBytes bytes, int first, int last);

@@ -24,6 +24,7 @@ static const ErrorClass classes[] = {
     [OCR_IMAGE_DAMAGED] = {OC('0', '0', '4'), NULL},
     [OCR_IMAGE_TOO_LARGE] = {OC('0', '0', '5'),
                              "See the settings deepseek_ocr.max_image_pixels, "
+                             "deepseek_ocr.max_document_pages, "
                              "deepseek_ocr.max_session_memory and deepseek_ocr.pdf_timeout."},
     [OCR_IMAGE_ASPECT] = {OC('0', '0', '6'), NULL},
     [OCR_PROMPT] = {OC('0', '0', '7'), NULL},

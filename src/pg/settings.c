@@ -15,6 +15,7 @@ char *setting_model;
 int setting_threads;
 int setting_batch_size;
 int setting_max_image_pixels;
+int setting_max_document_pages;
 int setting_max_session_memory;
 int setting_max_batch_memory;
 int setting_compute;
@@ -130,6 +131,9 @@ void settings_define(void) {
                                NULL, NULL);
     define_int("deepseek_ocr.max_image_pixels", "Largest image that is read, width times height.",
                NULL, &setting_max_image_pixels, 100000000, 1, INT_MAX, PGC_SUSET, 0);
+    define_int("deepseek_ocr.max_document_pages",
+               "Most pages of a document that are read by one call.", NULL,
+               &setting_max_document_pages, 10000, 1, INT_MAX, PGC_SUSET, 0);
     define_int("deepseek_ocr.max_session_memory",
                "Most memory that reading one page may take, the model's weights aside.", NULL,
                &setting_max_session_memory, 2 * 1024 * 1024, 1024, INT_MAX, PGC_SUSET, GUC_UNIT_KB);

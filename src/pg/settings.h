@@ -18,6 +18,7 @@ extern char *setting_model;
 extern int setting_threads; /* 0: one for each core */
 extern int setting_batch_size;
 extern int setting_max_image_pixels;
+extern int setting_max_document_pages;
 extern int setting_max_session_memory; /* kB */
 extern int setting_max_batch_memory;   /* kB */
 extern int setting_compute;            /* OcrCompute */

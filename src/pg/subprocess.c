@@ -56,7 +56,7 @@ static bool is_program(const char *path) {
 
 const char *subprocess_find(const char *word) {
     if (strchr(word, '/'))
-        return is_program(word) ? word : NULL;
+        return word[0] == '/' && is_program(word) ? word : NULL;
     for (const char *folder = search_path(); *folder;) {
         size_t length = strcspn(folder, ":");
         const char *path = psprintf("%.*s/%s", (int)length, folder, word);

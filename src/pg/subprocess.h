@@ -24,8 +24,8 @@ typedef struct SubprocessLimits {
 } SubprocessLimits;
 
 /*
- * The program's file: the word itself if it has a slash, else what is found in PATH; NULL if there
- * is none that may be executed.
+ * The program's file: the word itself if it is an absolute path, what is found in PATH if it has no
+ * slash; NULL if there is none that may be executed.
  */
 const char *subprocess_find(const char *word);
 

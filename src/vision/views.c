@@ -85,6 +85,14 @@ OcrCode views_plan(OcrMode mode, int width, int height, ViewPlan *plan, OcrError
     return OCR_OK;
 }
 
+double views_zoom(const ViewPlan *plan, int width, int height) {
+    Placement placed = place_picture(plan, width, height);
+    if (view_tiles(plan))
+        placed = (Placement){.width = plan->tile_size * plan->columns,
+                             .height = plan->tile_size * plan->rows};
+    return fmax((double)placed.width / width, (double)placed.height / height);
+}
+
 int views_token_count(const ViewPlan *plan) {
     int global = view_side_tokens(plan->global_size), tile = view_side_tokens(plan->tile_size);
     return global * global + view_tiles(plan) * tile * tile;

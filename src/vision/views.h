@@ -32,6 +32,12 @@ static inline int view_side_tokens(int size) {
 /* The views of a width x height picture. mode is not AUTO. OCR_IMAGE_ASPECT if a side vanishes. */
 OcrCode views_plan(OcrMode mode, int width, int height, ViewPlan *plan, OcrError *err);
 
+/*
+ * How many times as large as in the picture its marks are in the view that shows them largest,
+ * in the direction in which they are stretched most.
+ */
+double views_zoom(const ViewPlan *plan, int width, int height);
+
 /* Vision tokens as the paper counts them: 64, 100, 256, 400, n * 100 + 256, n * 256 + 400. */
 int views_token_count(const ViewPlan *plan);
 

@@ -30,7 +30,7 @@ SET ROLE ordinary;
 SELECT throws_ok(format('SET %s = %L', name, value), '42501', NULL, 'an ordinary role may not set ' || name)
   FROM (VALUES ('deepseek_ocr.model', '/etc'), ('deepseek_ocr.max_tokens', '1'),
                ('deepseek_ocr.no_repeat_ngram_size', '0'), ('deepseek_ocr.no_repeat_ngram_window', '1'),
-               ('deepseek_ocr.no_repeat_ngram_whitelist', '<td>'), ('deepseek_ocr.max_image_pixels', '1'),
+               ('deepseek_ocr.no_repeat_ngram_whitelist', '<td>'), ('deepseek_ocr.max_image_pixels', '1'), ('deepseek_ocr.max_document_pages', '1'),
                ('deepseek_ocr.max_session_memory', '1MB'), ('deepseek_ocr.max_batch_memory', '1GB'), ('deepseek_ocr.compute', 'f32'), ('deepseek_ocr.cpu_level', 'portable'),
                ('deepseek_ocr.pdf_command', 'true'), ('deepseek_ocr.pdf_resolution', '100'),
                ('deepseek_ocr.pdf_timeout', '1')) s (name, value);
@@ -43,7 +43,7 @@ SELECT is_empty('SELECT 1 FROM ocr_models() WHERE path IS NOT NULL OR error LIKE
 SELECT isnt_empty('SELECT 1 FROM ocr_models() WHERE name = ''default'' AND current', 'names are');
 RESET ROLE;
 
--- Functions that run a query run it with the caller's rights, and write nothing.
+-- Functions that run a query run it with the caller's rights, and no query that writes.
 CREATE TABLE public.secret (id int, image bytea);
 CREATE TABLE public.shown (id int, image bytea);
 INSERT INTO public.shown VALUES (1, NULL);
@@ -52,7 +52,8 @@ SET ROLE ordinary;
 SELECT lives_ok($$SELECT * FROM ocr_query('SELECT id, image FROM public.shown')$$, 'one reads what one may select');
 SELECT throws_ok($$SELECT * FROM ocr_query('SELECT id, image FROM public.secret')$$, '42501', NULL, 'and nothing else');
 SELECT throws_ok(format('SELECT * FROM ocr_query(%L)', query), '42P11', NULL, 'no query but SELECT: ' || query)
-  FROM unnest(ARRAY['DELETE FROM public.shown RETURNING id, image', 'SELECT 1, NULL::bytea; DROP TABLE public.shown',
+  FROM unnest(ARRAY['DELETE FROM public.shown RETURNING id, image',
+                    'WITH gone AS (DELETE FROM public.shown RETURNING id, image) SELECT * FROM gone', 'SELECT 1, NULL::bytea; DROP TABLE public.shown',
                     'COPY public.shown TO PROGRAM ''true''']) AS query;
 RESET ROLE;
 

@@ -85,6 +85,7 @@ SELECT ok(NOT proisstrict, name || ' takes NULL for the default') FROM actual
   WHERE name LIKE 'ocr%' AND name <> 'ocr_quantize_model';
 
 SELECT isnt(obj_description(oid, 'pg_proc'), NULL::text, name || ' has a comment') FROM actual;
+SELECT matches(obj_description(oid, 'pg_proc'), 'PDF', 'which knows all formats') FROM actual WHERE name = 'ocr';
 SELECT columns_are('reading', 'pg_stat_ocr', ARRAY['datid', 'datname', 'pages', 'blank_pages', 'loops',
     'length_cuts', 'errors', 'vision_tokens', 'text_tokens', 'image_ms', 'encode_ms', 'prefill_ms', 'decode_ms',
     'stats_reset', 'shared']);

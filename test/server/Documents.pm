@@ -1,5 +1,6 @@
 # Documents made of the sample pages, whose pixels are those of the pages
-# themselves: a TIFF or a PDF holds each page's own JPEG, or the rows of its PNG.
+# themselves: a TIFF or a PDF holds each page's own JPEG, or the rows of its PNG. And TIFFs of
+# the pages of others, whatever their kind.
 package Documents;
 
 use strict;
@@ -8,7 +9,7 @@ use warnings;
 use Compress::Zlib;
 use Exporter 'import';
 
-our @EXPORT = qw(tiff_of pdf_of);
+our @EXPORT = qw(tiff_of tiff_of_tiffs pdf_of);
 
 # Width, height, number of components and bytes of a JPEG.
 sub jpeg
@@ -92,6 +93,62 @@ sub tiff_of
 		$tiff .= pack 'v v V V', @$_ for @tags;
 		$link = length $tiff;
 		$tiff .= pack 'V', 0;
+	}
+	return $tiff;
+}
+
+# Bytes of a value of each type of TIFF.
+my @type_size = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8);
+
+# The entries of a TIFF's first page, as { tag => [type, bytes] }.
+sub tiff_entries
+{
+	my ($tiff) = @_;
+	my ($at) = unpack 'x4 V', $tiff;
+	my %entries;
+	for my $i (0 .. unpack('v', substr $tiff, $at, 2) - 1)
+	{
+		my ($tag, $type, $count, $value) = unpack 'v v V a4', substr $tiff, $at + 2 + 12 * $i, 12;
+		my $length = $count * $type_size[$type];
+		$entries{$tag} = [ $type, $length <= 4 ? substr($value, 0, $length) : substr $tiff, unpack('V', $value), $length ];
+	}
+	return \%entries;
+}
+
+sub tiff_numbers
+{
+	my ($type, $bytes) = @{ $_[0] };
+	return unpack $type == 3 ? 'v*' : 'V*', $bytes;
+}
+
+# A TIFF of the first pages of these TIFFs (of the usual kind, with the low byte first), each as it is stored.
+sub tiff_of_tiffs
+{
+	my $tiff = "II*\0\0\0\0\0";
+	my $link = 4;
+	my $add = sub {
+		my ($bytes) = @_;
+		$tiff .= "\0" if length($tiff) % 2;
+		$tiff .= $bytes;
+		return length($tiff) - length $bytes;
+	};
+	for my $file (@_)
+	{
+		my $entries = tiff_entries($file);
+		my ($offsets, $sizes) = $entries->{324} ? (324, 325) : (273, 279);    # of tiles, of strips
+		my @sizes = tiff_numbers($entries->{$sizes});
+		$entries->{$offsets} =
+		  [ 4, pack 'V*', map { $add->(substr $file, $_, shift @sizes) } tiff_numbers($entries->{$offsets}) ];
+		my $directory = pack 'v', scalar keys %$entries;
+		for my $tag (sort { $a <=> $b } keys %$entries)
+		{
+			my ($type, $bytes) = @{ $entries->{$tag} };
+			$directory .= pack 'v v V a4', $tag, $type, length($bytes) / $type_size[$type],
+			  length $bytes <= 4 ? $bytes : pack 'V', $add->($bytes);
+		}
+		my $at = $add->($directory . "\0\0\0\0");
+		substr($tiff, $link, 4) = pack 'V', $at;
+		$link = length($tiff) - 4;
 	}
 	return $tiff;
 }

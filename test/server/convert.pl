@@ -79,6 +79,18 @@ cmp_ok($done, '<', PAGES, 'the killed session ends the others, too');
 is($writes, $done, 'nothing is left of unfinished batches');
 is(query(qq{$wrong AND scans.content IS NOT NULL}), 0, 'finished ones are correct');
 
+# ---- the whole server is torn down while three others are at work ----
+
+@sessions = map { start($convert) } 1 .. 3;
+wait_for("SELECT count(content) > $done FROM scans");
+$node->stop('immediate');
+finish(@sessions);
+$node->start;
+($done, $writes) = split /\|/, query('SELECT (SELECT count(content) FROM scans), (SELECT count(*) FROM written)');
+note("$done pages were converted when the server was torn down");
+cmp_ok($done, '<', PAGES, 'the server ends before the work does');
+is($writes, $done, 'again nothing is left of unfinished batches');
+
 @sessions = map { start($convert) } 1 .. 3;
 finish(@sessions);
 is($_->{err}, '', 'no complaint') for @sessions;

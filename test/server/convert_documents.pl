@@ -5,7 +5,9 @@ use warnings;
 use lib 'server';
 use Documents;
 use OcrTest;
+use Cwd qw(abs_path);
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $node = start_cluster('convert_documents',
 	"shared_preload_libraries = 'deepseek_ocr'\ndeepseek_ocr.model = '${\nano_folder()}'\ndeepseek_ocr.max_tokens = 12");
@@ -81,6 +83,44 @@ is(query($convert), '10|1', 'a constraint');
 is(query($failures), '7.2.23514.1', 'the failure names the page');
 query('ALTER TABLE texts DROP CONSTRAINT no_strip');
 is(query($retry), '1|0', 'which is stored when it can be');
+
+# ---- a document with more pages than are allowed ----
+
+my $two = 'SET deepseek_ocr.max_document_pages = 2;';
+query(q{TRUNCATE texts, ocr_failures; UPDATE documents SET content = NULL});
+is(query("$two $convert"), '9|2', 'of a long document some pages');
+is(query($failures), '1.3.OC005.1 2.3.OC005.1', 'the failure names the first one that is too many');
+is(query($retry), '2|0', 'which is read when it may be');
+query('TRUNCATE ocr_failures');
+my $whole = q{CALL ocr_convert('documents', 'document', 'content', mode => 'tiny', filter => 'id IN (1, 7)')};
+is(query("$two $whole"), '2|1', 'and no text where there is one for all pages');
+is(query($failures), '1.3.OC005.1', 'but a failure');
+query('TRUNCATE ocr_failures');
+
+# ---- a cancel while a PDF is drawn ----
+
+# A program that draws nothing and never ends.
+my $slow_program = abs_path($node->basedir) . '/slow.sh';
+write_file($slow_program, "#!/bin/sh\nexec sleep 1000\n");
+chmod 0755, $slow_program;
+query(q{UPDATE documents SET content = NULL});
+my $drawing = $node->background_psql('postgres', on_error_stop => 0);
+my $drawer = $drawing->query_safe("SET deepseek_ocr.pdf_command = '$slow_program'; SELECT pg_backend_pid()");
+sub children { return grep { read_file($_) =~ /^\d+ \(.*\) \w $drawer / } grep { -r } glob '/proc/[0-9]*/stat' }
+$drawing->query_until(qr/begun/,
+	"\\echo begun\nCALL ocr_convert('documents', 'document', 'content', mode => 'tiny', batch_size => 1);\n\\echo over\n");
+$node->poll_query_until('postgres', 'SELECT count(*) = 2 FROM pg_ls_tmpdir()') or die 'no PDF is drawn';
+sleep 0.05 until children() == 1;
+query("SELECT pg_cancel_backend($drawer)");
+$drawing->query_until(qr/over/, '');
+my ($kept) = $drawing->{stderr} =~ /canceling statement.*CONTEXT:  ocr_convert: (\d+) pages stored and committed, 0 failed/s;
+is($kept, query(q{SELECT count(*) FROM documents JOIN truth USING (id) WHERE content IS NOT NULL AND truth.id <> 2}) + 3 *
+	query('SELECT count(*) FROM documents WHERE id = 2 AND content IS NOT NULL'), 'a job is cancelled while a PDF is drawn');
+is(query('SELECT count(*) FROM pg_ls_tmpdir()'), '0', 'no temporary file is left');
+is(scalar(children()), 0, 'nor a process');
+$drawing->quit;
+is(query(q{CALL ocr_convert('documents', 'document', 'content', mode => 'tiny')}), (11 - $kept) . '|0', 'the next call reads the rest');
+query('TRUNCATE ocr_failures');
 
 # ---- progress: who sees it, and how it ends ----
 

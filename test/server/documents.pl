@@ -6,6 +6,7 @@ use lib 'server';
 use Documents;
 use OcrTest;
 use Cwd qw(abs_path);
+use File::Copy;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -62,8 +63,8 @@ is($node->safe_psql('postgres', q{
 
 sub numbers
 {
-	my ($name, $arguments) = @_;
-	return $node->safe_psql('postgres', qq{
+	my ($name, $arguments, $settings) = @_;
+	return $node->safe_psql('postgres', ($settings // '') . qq{
 		SELECT string_agg(page::text || coalesce(sqlstate, ''), ' ' ORDER BY page)
 		FROM documents, ocr_pages(document, 'tiny', $arguments) WHERE name = '$name'});
 }
@@ -81,6 +82,18 @@ is($node->safe_psql('postgres', "SELECT page FROM pages, ocr_pages(image, 'tiny'
 is($node->safe_psql('postgres', 'SELECT count(*) FROM ocr_pages(NULL)'), 0, 'no document has no pages');
 like(($node->psql('postgres', "\\set VERBOSITY sqlstate\nSELECT * FROM ocr_pages('', first => 0)"))[2],
 	qr/22023/, 'pages begin with 1');
+
+# No call reads more pages than are allowed.
+my $two = 'SET deepseek_ocr.max_document_pages = 2;';
+for my $name (qw(tiff pdf))
+{
+	is(numbers($name, 'first => 1', $two), '1 2 3OC005', "$name: more pages than are allowed");
+	is(numbers($name, 'first => 2', $two), '2 3', "$name: as many as are allowed");
+	is(numbers($name, 'last => 2', $two), '1 2', "$name: as many as are wanted");
+	is(numbers($name, 'first => 2147483647', $two), '', "$name: from the last number on");
+	like($node->safe_psql('postgres', "$two SELECT error FROM documents, ocr_pages(document, 'tiny') WHERE name = '$name' AND page = 3"),
+		qr/^page 3 of the document and those behind it are not read: 2 are allowed$/, "$name: and what is said of more");
+}
 
 # ---- bad pages, bad documents ----
 
@@ -216,6 +229,10 @@ like(($node->psql('postgres', "SET deepseek_ocr.pdf_command = ''; SELECT ocr('%P
 	qr/ERROR:  PDF documents are not read here/, 'PDF documents can be refused');
 like(($node->psql('postgres', "\\set VERBOSITY verbose\nSET deepseek_ocr.pdf_command = 'no-such-program'; SELECT ocr('%PDF-')"))[2],
 	qr/58P01: .*"no-such-program", is not there\nHINT:  Install it \(pdftoppm is part of poppler-utils\)/, 'no program');
+copy($fake, $node->data_dir . '/fake.pl');
+chmod 0755, $node->data_dir . '/fake.pl';
+like(($node->psql('postgres', "SET deepseek_ocr.pdf_command = './fake.pl fail'; SELECT ocr('%PDF-')"))[2],
+	qr/"fake.pl", is not there/, 'a path is an absolute one, not one in the data directory');
 
 # ---- cancellation, and the end of a backend ----
 
@@ -282,7 +299,7 @@ is($node->safe_psql('postgres', q{
 		ALTER TABLE many SET (parallel_workers = 2);
 		SET max_parallel_workers_per_gather = 2;
 		SELECT count(*), min(vision_token_count(document)), max(vision_token_count(document)) FROM many}),
-	'3|256|256', 'documents in parallel workers');
+	'3|400|400', 'documents in parallel workers');
 nothing_left('parallel workers');
 
 $node->stop;

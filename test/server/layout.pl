@@ -196,9 +196,12 @@ is(ask($page, qq{$limit SELECT count(*) FROM golden, ocr_layout(image, 'tiny')})
 (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET deepseek_ocr.model = '$page'; $limit $annotate");
 like($error, qr/OC005: .*140 MB/, 'but not to draw into it');
 
-my $begin = time;
-is(ask($page, $annotate), 't', 'a large picture');
-my $whole = 1000 * (time - $begin);
+# The quickest of three, so that a slow moment does not make all limits too long.
+my ($whole) = sort { $a <=> $b } map {
+	my $begin = time;
+	is(ask($page, $annotate), 't', 'a large picture');
+	1000 * (time - $begin);
+} 1 .. 3;
 srand 1;
 my @timeouts = map { int($whole * $_ / 12) } 1 .. 11;
 my (undef, $out, $err) = $node->psql('postgres',

@@ -60,6 +60,46 @@ for my $case (
 	is($pages, $expected, $what);
 }
 
+# ---- whose time it is, as doc/operations.md says of EXPLAIN (ANALYZE) ----
+
+# The node or trigger that takes most of a statement's time, without what its children take.
+sub slowest
+{
+	my ($statement) = @_;
+	my $plan = $node->safe_psql('postgres', "BEGIN; EXPLAIN (ANALYZE, COSTS OFF) $statement; ROLLBACK");
+	my (@open, %time);
+	for my $line (split /\n/, $plan)
+	{
+		if ($line =~ /^Trigger .*: time=([\d.]+)/)
+		{
+			$time{trigger} = $1;
+			$time{Insert} -= $1;    # of which it is a part
+		}
+		my ($indent, $name, $ms, $loops) = $line =~ /^( *(?:-> +)?)(\S+(?: Scan)?).*actual time=[\d.]+\.\.([\d.]+) rows=\S+ loops=(\d+)/ or next;
+		pop @open while @open && $open[-1][0] >= length $indent;
+		$time{ $open[-1][1] } -= $ms * $loops if @open;
+		$time{$name} += $ms * $loops;
+		push @open, [ length $indent, $name ];
+	}
+	return (sort { $time{$b} <=> $time{$a} } keys %time)[0];
+}
+
+$node->safe_psql('postgres', q{
+	CREATE TABLE stored (id int, image bytea, content text GENERATED ALWAYS AS (ocr(image)) STORED);
+	CREATE TABLE triggered (id int, image bytea, content text);
+	CREATE FUNCTION read_image() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.content := ocr(NEW.image); RETURN NEW; END';
+	CREATE TRIGGER read_image BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION read_image();
+});
+for my $case (
+	[ 'Seq Scan', 'SELECT id FROM scans WHERE ocr(image) IS NOT NULL AND id + 0 < 5 ORDER BY md5(id::text)' ],
+	[ 'Subquery Scan', 'SELECT ocr(image) FROM (SELECT image FROM scans ORDER BY md5(id::text) LIMIT 5) AS s' ],
+	[ 'Insert', 'INSERT INTO stored SELECT id, image FROM scans WHERE id < 5' ],
+	[ 'trigger', 'INSERT INTO triggered SELECT id, image FROM scans WHERE id < 5' ])
+{
+	my ($expected, $statement) = @$case;
+	is(slowest($statement), $expected, "the time of ocr() is that of the $expected: $statement");
+}
+
 # ---- parallel query ----
 
 # The recipe of the README, word by word, and what comes of it.

@@ -74,6 +74,12 @@ my %adds = (
 	'SELECT ocr_batch(array_agg(image)) FROM pages' => 4,
 	q{SELECT * FROM ocr_query('SELECT name, image FROM pages')} => 4,
 	'SELECT p.* FROM pages, ocr_pages(image) AS p' => 4,
+	'SELECT ocr_markdown(image) FROM pages' => 4,
+	'SELECT l.* FROM pages, ocr_layout(image) AS l' => 4,
+	q{SELECT l.* FROM pages, ocr_locate(image, 'a pear') AS l} => 4,
+	'SELECT ocr_annotate(image) FROM pages' => 4,
+	q{CREATE TABLE jobs AS SELECT name, image, NULL::text AS content FROM pages; ALTER TABLE jobs ADD PRIMARY KEY (name);
+		CALL ocr_convert('jobs', 'image', 'content')} => 4,
 	'BEGIN; SELECT ocr(image) FROM pages; ROLLBACK' => 4,
 	'SELECT vision_tokens(image) FROM pages' => 0,
 	'SELECT vision_token_count(image) FROM pages' => 0,

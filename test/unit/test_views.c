@@ -31,6 +31,26 @@ static void assert_view(const ViewPlan *plan, const uint8_t *views, int i, const
     assert_string_equal(sum, sha256);
 }
 
+static void test_zoom(void **state) {
+    (void)state;
+    const struct {
+        OcrMode mode;
+        int width, height;
+        double zoom;
+    } cases[] = {
+        {OCR_MODE_TINY, 1024, 256, 2.0}, /* squashed: the short side grows */
+        {OCR_MODE_BASE, 512, 2048, 0.5}, /* padded */
+        {OCR_MODE_LARGE, 640, 640, 2.0},
+        {OCR_MODE_GUNDAM, 500, 640, 1.6},   /* no tiles: the global view */
+        {OCR_MODE_GUNDAM, 1280, 1600, 1.2}, /* 2 x 3 tiles: 1 across, 1.2 down */
+        {OCR_MODE_GUNDAM_M, 1024, 512, 2.0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ViewPlan plan = plan_of(cases[i].mode, cases[i].width, cases[i].height);
+        assert_float_equal(views_zoom(&plan, cases[i].width, cases[i].height), cases[i].zoom, 1e-9);
+    }
+}
+
 static void test_goldens(void **state) {
     (void)state;
     const char *const cases[] = {
@@ -222,7 +242,7 @@ int main(void) {
         cmocka_unit_test(test_goldens),    cmocka_unit_test(test_grids),
         cmocka_unit_test(test_counts),     cmocka_unit_test(test_padding),
         cmocka_unit_test(test_too_narrow), cmocka_unit_test(test_extreme_sizes),
-        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_interrupt),  cmocka_unit_test(test_zoom),
     };
     return cmocka_run_group_tests(tests, start_pools, stop_pools);
 }
