@@ -153,7 +153,7 @@ def evaluate(model, tokenizer, folder, device, report, log, most_pages=10 ** 6):
         for k in range(0, min(len(pages), most_pages), 48):
             some = pages[k:k + 48]
             t = time.time()
-            most = 1900 if layout or mode in ("base", "large", "gundam", "gundam-m") else 500
+            most = 1900 if layout or mode not in ("tiny", "small") else 500
             texts = read(model, tokenizer, [os.path.join(folder, p["file"]) for p in some], mode, PROMPT_LAYOUT if layout else PROMPT_TEXT, most, device)
             log(read=mode, grid=grid, pages=len(some), seconds=round(time.time() - t, 1))
             for page, (text, ended) in zip(some, texts):

@@ -233,11 +233,11 @@ def main():
     torch.set_float32_matmul_precision("high")
     tokenizer = Tokenizer(args.vocabulary)
     config = Config(vocab=tokenizer.size)
-    if together.first:
-        atlas = Atlas.drawn(args.assets, args.workers, args.faces, args.atlas)
-    together.wait()
     if not together.first:
-        atlas = Atlas.drawn(args.assets, args.workers, args.faces, args.atlas)    # from the file, if it has a name
+        together.wait()                                                               # for the file, if it has a name
+    atlas = Atlas.drawn(args.assets, args.workers, args.faces, args.atlas)
+    if together.first:
+        together.wait()
     log(faces=len(atlas.has), atlas_mb=atlas.pixels.size >> 20)
     model, teachers = Model(config).to(device), Teachers(config, len(CHARSET) + 1).to(device)
     log(parameters=sum(p.numel() for p in model.parameters()), processes=together.count)

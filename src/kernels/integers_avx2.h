@@ -27,6 +27,8 @@
 #define TARGET __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
+#include "kernels/matmul_avx2.h"
+
 #define BLOCK Q8_BLOCK /* of x; of w too, but that of Q4 is half as long */
 #define WORDS (BLOCK / 2)
 #define LANES 8
@@ -84,25 +86,6 @@ INLINE float quantize_part(const float *x, int count, int most, int16_t *to) {
     return quantize_block(part, most, to);
 }
 
-/* Squares of 1, then 2 by 2 words within the halves of a vector, then the halves. */
-INLINE void transpose(__m256i *rows) {
-    __m256i ones[LANES], twos[LANES];
-    UNROLL for (int i = 0; i < LANES; i += 2) {
-        ones[i] = _mm256_unpacklo_epi32(rows[i], rows[i + 1]);
-        ones[i + 1] = _mm256_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    UNROLL for (int i = 0; i < LANES; i += 4) {
-        UNROLL for (int j = 0; j < 2; j++) {
-            twos[i + 2 * j] = _mm256_unpacklo_epi64(ones[i + j], ones[i + j + 2]);
-            twos[i + 2 * j + 1] = _mm256_unpackhi_epi64(ones[i + j], ones[i + j + 2]);
-        }
-    }
-    UNROLL for (int j = 0; j < 4; j++) {
-        rows[j] = _mm256_permute2x128_si256(twos[j], twos[j + 4], 0x20);
-        rows[j + 4] = _mm256_permute2x128_si256(twos[j], twos[j + 4], 0x31);
-    }
-}
-
 /*
  * A block of up to LANES rows of x, `count` elements of which are there, to the lanes from
  * `lane` on; the last row again beyond them. Scales likewise, scales[SPAN].
@@ -113,13 +96,14 @@ INLINE void pack_lanes(const float *const *x, int rows, int count, int most, Lan
     for (int i = 0; i < LANES; i++)
         scales[lane + i] = quantize_part(x[min_int(i, rows - 1)], count, most, integers[i]);
     for (int word = 0; word < WORDS; word += LANES) {
-        __m256i square[LANES];
+        __m256 square[LANES];
         UNROLL for (int i = 0; i < LANES; i++) {
-            square[i] = _mm256_loadu_si256((const __m256i *)(integers[i] + 2 * word));
+            __m256i words = _mm256_loadu_si256((const __m256i *)(integers[i] + 2 * word));
+            square[i] = _mm256_castsi256_ps(words);
         }
         transpose(square);
         UNROLL for (int i = 0; i < LANES; i++) {
-            _mm256_store_si256((__m256i *)(*to)[word + i][lane], square[i]);
+            _mm256_store_si256((__m256i *)(*to)[word + i][lane], _mm256_castps_si256(square[i]));
         }
     }
 }
@@ -277,14 +261,14 @@ static inline void multiply_span(const Product *p, int rows, WeightType type) {
 INLINE void put_span(float (*sums)[SPAN], int rows, int columns, float *c) {
     for (int row = 0; row < rows; row += LANES)
         for (int n = 0; n < columns; n += LANES) {
-            __m256i square[LANES];
+            __m256 square[LANES];
             UNROLL for (int i = 0; i < LANES; i++) {
-                square[i] = _mm256_load_si256((const __m256i *)(sums[n + i] + row));
+                square[i] = _mm256_load_ps(sums[n + i] + row);
             }
             transpose(square);
             UNROLL for (int r = 0; r < LANES; r++) {
                 if (row + r < rows)
-                    _mm256_storeu_si256((__m256i *)(c + (row + r) * TILE_COLUMNS + n), square[r]);
+                    _mm256_storeu_ps(c + (row + r) * TILE_COLUMNS + n, square[r]);
             }
         }
 }

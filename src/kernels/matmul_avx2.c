@@ -16,6 +16,8 @@ typedef float Element;
 typedef __m256 Operand;
 typedef __m256 Sum;
 
+#include "kernels/matmul_avx2.h"
+
 INLINE Operand widen(__m128i bits, WeightType type) {
     if (type == WEIGHT_F16)
         return _mm256_cvtph_ps(bits);
@@ -108,26 +110,6 @@ INLINE Sum times_power(Sum y, Sum x) {
 
 INLINE Sum multiply_add(Sum sum, Operand x, Operand w) {
     return _mm256_fmadd_ps(x, w, sum);
-}
-
-/* Squares of 1, then 2 by 2 numbers within the halves of a vector, then the halves. */
-INLINE void transpose(Sum *rows) {
-    __m256 ones[STEP], twos[STEP];
-    UNROLL for (int i = 0; i < STEP; i += 2) {
-        ones[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
-        ones[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
-    }
-    UNROLL for (int i = 0; i < STEP; i += 4) {
-        UNROLL for (int j = 0; j < 2; j++) {
-            __m256d a = _mm256_castps_pd(ones[i + j]), b = _mm256_castps_pd(ones[i + j + 2]);
-            twos[i + 2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
-            twos[i + 2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
-        }
-    }
-    UNROLL for (int j = 0; j < 4; j++) {
-        rows[j] = _mm256_permute2f128_ps(twos[j], twos[j + 4], 0x20);
-        rows[j + 4] = _mm256_permute2f128_ps(twos[j], twos[j + 4], 0x31);
-    }
 }
 
 INLINE void put_sums(float *c, const Sum *sums, bool first) {

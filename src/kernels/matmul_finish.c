@@ -34,7 +34,7 @@ ACTIVATION void finish_row(const Tile *tile, int r, float *restrict c, const flo
     }
     const float *residual = job->residual ? job->residual + at : NULL;
     float *y = job->y + at; /* which may be residual */
-    if (job->residual)
+    if (residual)
         for (int n = 0; n < columns; n++)
             y[n] = c[n] + residual[n];
     else
