@@ -35,11 +35,11 @@ PROSE = (("prose", 3), ("plain", 3), ("mixed", 1))
 SHORT = ((640, 640), (640, 640), (640, 480), (600, 800))
 # What each mode is asked to read, once pages are mixed. What failed most has sorts of its own: columns, print of 7 pixels' x-height, short pages, boxes.
 SORTS = {
-    "gundam": [Sort(.28, layout=.1, blank=.05),
+    "gundam": [Sort(.25, layout=.1, blank=.05),
                Sort(.27, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
                Sort(.14, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
                Sort(.14, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
-               Sort(.17, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
+               Sort(.20, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
     "base": [Sort(.4, layout=.15, blank=.03),
              Sort(.34, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
              Sort(.16, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0),
@@ -47,7 +47,8 @@ SORTS = {
     "large": [Sort(.3, layout=.15, blank=.03),
               Sort(.35, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
               Sort(.35, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0)],
-    "gundam-m": [Sort(1, PAGE, (13, 22), (700, 4200), PROSE, .15, width=1024)],
+    "gundam-m": [Sort(.8, PAGE, (13, 26), (700, 4200), PROSE, .15, width=1024, blank=.01),
+                 Sort(.2, A4, (18, 32), (1800, 4800), PROSE, .85, width=1654)],
 }
 ANY = Sort(1, layout=.1)
 WORK = 125_000          # of a batch, in tokens of the decoder
