@@ -8,7 +8,7 @@
  *     --tokens N         that are decoded of each page; 32
  *     --context N        lengthen the prompt to N positions
  *     --repeat N         medians of N pages, after one that warms up; 3
- *     --level NAME       portable, avx2, avx512, avx512_bf16 or amx; what the processor has
+ *     --level NAME       portable, avx2, avx512, avx512_vnni, avx512_bf16 or amx; the best one
  *     --exact            in single precision
  *     --json FILE        the same numbers for programs
  *

@@ -42,12 +42,14 @@ static volatile float sink[POOL_MAX_THREADS]; /* what is computed must be used *
         }                                                                                          \
         float total = 0;                                                                           \
         for (int i = 0; i < SUMS; i++)                                                             \
-            total += sums[i][0];                                                                   \
+            total += (float)sums[i][0];                                                            \
         return total;                                                                              \
     }
 
 PEAK(peak_avx2, "avx2,fma", __m256, _mm256_fmadd_ps(half, half, sums[i]), _mm256_setzero_ps())
 PEAK(peak_avx512, "avx512f", __m512, _mm512_fmadd_ps(half, half, sums[i]), _mm512_setzero_ps())
+PEAK(peak_vnni, "avx512f,avx512vnni", __m512i, _mm512_dpwssd_epi32(sums[i], half, half),
+     _mm512_setzero_si512())
 PEAK(peak_bf16, "avx512f,avx512bf16", __m512,
      _mm512_dpbf16_ps(sums[i], (__m512bh)half, (__m512bh)half), _mm512_setzero_ps())
 
@@ -82,6 +84,7 @@ typedef struct Peak {
 static const Peak peaks[CPU_LEVELS] = {
     [CPU_AVX2] = {peak_avx2, 16.0 * SUMS *STEPS},
     [CPU_AVX512] = {peak_avx512, 32.0 * SUMS *STEPS},
+    [CPU_AVX512_VNNI] = {peak_vnni, 64.0 * SUMS *STEPS},
     [CPU_AVX512_BF16] = {peak_bf16, 64.0 * SUMS *STEPS},
     [CPU_AMX_BF16] = {peak_amx, 2.0 * 16 * 16 * 32 * AMX_SUMS *AMX_STEPS}};
 

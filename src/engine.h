@@ -56,6 +56,7 @@ typedef enum OcrCpuLevel {
     OCR_CPU_PORTABLE,
     OCR_CPU_AVX2,
     OCR_CPU_AVX512,
+    OCR_CPU_AVX512_VNNI,
     OCR_CPU_AVX512_BF16,
     OCR_CPU_AMX
 } OcrCpuLevel;

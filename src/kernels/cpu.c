@@ -34,8 +34,10 @@ static CpuLevel detect(void) {
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return CPU_AVX2;
-    if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni"))
+    if (!__builtin_cpu_supports("avx512vnni"))
         return CPU_AVX512;
+    if (!__builtin_cpu_supports("avx512bf16"))
+        return CPU_AVX512_VNNI;
     return has_amx_bf16() && tiles_granted() ? CPU_AMX_BF16 : CPU_AVX512_BF16;
 }
 #else
@@ -70,7 +72,8 @@ void cpu_force_level(CpuLevel level) {
 
 const char *cpu_level_name(CpuLevel level) {
     static const char *const names[CPU_LEVELS] = {
-        [CPU_PORTABLE] = "portable",       [CPU_AVX2] = "avx2",    [CPU_AVX512] = "avx512",
+        [CPU_PORTABLE] = "portable",       [CPU_AVX2] = "avx2",
+        [CPU_AVX512] = "avx512",           [CPU_AVX512_VNNI] = "avx512_vnni",
         [CPU_AVX512_BF16] = "avx512_bf16", [CPU_AMX_BF16] = "amx",
     };
     return names[level];

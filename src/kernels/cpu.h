@@ -14,11 +14,12 @@ typedef enum CpuLevel {
     CPU_PORTABLE,    /* SSE2 or NEON */
     CPU_AVX2,        /* AVX2, FMA, F16C */
     CPU_AVX512,      /* AVX512 F, BW, DQ, VL */
-    CPU_AVX512_BF16, /* and VNNI, which every processor with it has */
+    CPU_AVX512_VNNI, /* pairs of 16-bit integers */
+    CPU_AVX512_BF16, /* pairs of bf16 */
     CPU_AMX_BF16
 } CpuLevel;
 
-#define CPU_LEVELS 5
+#define CPU_LEVELS 6
 
 /* The level in use: the best that processor and system support, or the forced one. */
 CpuLevel cpu_level(void);

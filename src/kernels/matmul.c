@@ -134,7 +134,7 @@ static const QuantKernel quant_avx2 = {quantize_rows_avx2, multiply_quant_avx2};
 static const QuantKernel quant_vnni = {quantize_rows_vnni, multiply_quant_vnni};
 
 static const QuantKernel *quant_kernel(CpuLevel level) {
-    return level >= CPU_AVX512_BF16 ? &quant_vnni
+    return level >= CPU_AVX512_VNNI ? &quant_vnni
            : level >= CPU_AVX2      ? &quant_avx2
                                     : &quant_portable;
 }

@@ -39,6 +39,7 @@ static const struct config_enum_entry cpu_level_options[] = {
     {"portable", OCR_CPU_PORTABLE, false},
     {"avx2", OCR_CPU_AVX2, false},
     {"avx512", OCR_CPU_AVX512, false},
+    {"avx512_vnni", OCR_CPU_AVX512_VNNI, false},
     {"avx512_bf16", OCR_CPU_AVX512_BF16, false},
     {"amx", OCR_CPU_AMX, false},
     {NULL, 0, false}};

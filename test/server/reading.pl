@@ -45,7 +45,7 @@ my $levels = <<'SQL';
 		level text;
 		reason text;
 	BEGIN
-		FOREACH level IN ARRAY '{portable,avx2,avx512,avx512_bf16,amx,auto}'::text[] LOOP
+		FOREACH level IN ARRAY '{portable,avx2,avx512,avx512_vnni,avx512_bf16,amx,auto}'::text[] LOOP
 			BEGIN
 				PERFORM set_config('deepseek_ocr.cpu_level', level, false);
 				INSERT INTO readings SELECT level, ocr(image), NULL FROM pages WHERE name = 'strip';
@@ -64,7 +64,7 @@ for (split /\n/, $node->safe_psql('postgres', "$levels SELECT level, coalesce('r
 	$reading{$level} = $outcome;
 	$best = $1 if $outcome =~ /^This processor has "(\w+)" at most/;
 }
-my @levels = qw(portable avx2 avx512 avx512_bf16 amx);
+my @levels = qw(portable avx2 avx512 avx512_vnni avx512_bf16 amx);
 $best ||= 'amx';
 my ($top) = grep { $levels[$_] eq $best } 0 .. $#levels;
 is($reading{$_}, 'read: ' . page_text('strip'), "$_ reads") for @levels[ 0 .. $top ], 'auto';

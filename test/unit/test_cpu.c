@@ -38,7 +38,9 @@ static void test_best_is_what_the_system_lists(void **state) {
         avx2 && flag("avx512f") && flag("avx512bw") && flag("avx512dq") && flag("avx512vl");
     assert_int_equal(best >= CPU_AVX2, avx2);
     assert_int_equal(best >= CPU_AVX512, avx512);
-    assert_int_equal(best >= CPU_AVX512_BF16, avx512 && flag("avx512_bf16"));
+    bool vnni = avx512 && flag("avx512_vnni");
+    assert_int_equal(best >= CPU_AVX512_VNNI, vnni);
+    assert_int_equal(best >= CPU_AVX512_BF16, vnni && flag("avx512_bf16"));
     if (best == CPU_AMX_BF16)
         assert_true(flag("amx_tile") && flag("amx_bf16"));
 }
