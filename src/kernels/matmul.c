@@ -110,7 +110,8 @@ static const QuantKernel quant_portable = {quantize_rows_portable, multiply_quan
 #if defined(__x86_64__)
 static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3};
 static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
-static const Kernel integers = {multiply_few_avx2, multiply_many_integers, 16};
+static const Kernel integers_avx2 = {multiply_few_avx2, multiply_many_integers_avx2, 16};
+static const Kernel integers_vnni = {multiply_few_avx512, multiply_many_integers_vnni, 16};
 static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 16};
 static const Kernel amx = {multiply_few_bf16, multiply_many_amx, 16};
 
@@ -121,7 +122,8 @@ static const Kernel *exact_kernel(CpuLevel level) {
 static const Kernel *fast_kernel(CpuLevel level) {
     return level >= CPU_AMX_BF16      ? &amx
            : level >= CPU_AVX512_BF16 ? &bf16
-           : level == CPU_AVX2        ? &integers
+           : level >= CPU_AVX512_VNNI ? &integers_vnni
+           : level == CPU_AVX2        ? &integers_avx2
                                       : exact_kernel(level);
 }
 

@@ -74,18 +74,6 @@ INLINE Operand join(const Sum *parts) {
     return parts[0];
 }
 
-INLINE Sum load_lanes(const float *x) {
-    return _mm256_loadu_ps(x);
-}
-
-INLINE void store_lanes(float *to, Sum values) {
-    _mm256_storeu_ps(to, values);
-}
-
-INLINE Sum add_product(Sum sum, Sum a, Sum b) {
-    return _mm256_fmadd_ps(a, b, sum);
-}
-
 INLINE Sum larger(Sum a, Sum b) {
     return _mm256_max_ps(a, b);
 }

@@ -1,6 +1,6 @@
 /*
- * matmul_avx2.h - how eight lanes change places, for the AVX2 kernels. The includer
- * defines INLINE.
+ * matmul_avx2.h - eight lanes of f32, and how they change places, for the AVX2 kernels. The
+ * includer defines INLINE.
  */
 #include <immintrin.h>
 
@@ -23,4 +23,16 @@ INLINE void transpose(__m256 *rows) {
         rows[j] = _mm256_permute2f128_ps(twos[j], twos[j + 4], 0x20);
         rows[j + 4] = _mm256_permute2f128_ps(twos[j], twos[j + 4], 0x31);
     }
+}
+
+INLINE __m256 load_lanes(const float *x) {
+    return _mm256_loadu_ps(x);
+}
+
+INLINE void store_lanes(float *to, __m256 values) {
+    _mm256_storeu_ps(to, values);
+}
+
+INLINE __m256 add_product(__m256 sum, __m256 a, __m256 b) {
+    return _mm256_fmadd_ps(a, b, sum);
 }

@@ -47,7 +47,8 @@ MultiplyTile multiply_few_avx2, multiply_many_avx2;
 MultiplyTile multiply_few_avx512, multiply_many_avx512;
 MultiplyTile multiply_few_bf16, multiply_many_bf16; /* of bf16 weights, x rounded to bf16 */
 MultiplyTile multiply_many_amx;                     /* likewise */
-MultiplyTile multiply_many_integers; /* by AVX2; of bf16 or quantized weights, x rounded too */
+/* Of bf16 or quantized weights, both rounded to integers. */
+MultiplyTile multiply_many_integers_avx2, multiply_many_integers_vnni;
 
 /* As gemm_nt and gemm_nn; `few` is for up to 3 rows of a. */
 typedef void MultiplyPanels(Panel a, Panel b, Panel c);

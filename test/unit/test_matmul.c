@@ -224,7 +224,7 @@ static void run(const Matmul *jobs, int count, Precision precision, int threads)
 static Rounding rounding(CpuLevel level, Precision precision, const Case *c) {
     if (precision == PRECISION_EXACT || c->type != WEIGHT_BF16)
         return ROUNDS_NOTHING;
-    if (level == CPU_AVX2)
+    if (level == CPU_AVX2 || level == CPU_AVX512_VNNI)
         return c->rows > FEW_ROWS ? ROUNDS_BOTH : ROUNDS_NOTHING;
     return level >= CPU_AVX512_BF16 ? ROUNDS_X : ROUNDS_NOTHING;
 }

@@ -1,0 +1,358 @@
+/*
+ * integers_simd.h - products of 16-bit integers, written once over a vector.
+ *
+ * The fastest multiplication of a processor with AVX2 or VNNI, but without pairs of bf16, is
+ * that of two vectors of such integers, with neighbours added: it takes twice as many
+ * numbers as one of f32.
+ *
+ * Both x and w are integers with a scale for each block along k: of 64, or 32 for Q4. A
+ * block's products are added as integers, exactly, and the product of both scales turns
+ * their sum into f32; blocks are added in order. So a result does not depend on which
+ * kernel made it, nor on the vector. For 64 products to fit into 32 bits, x has 16 bits where
+ * weights have 8 or 4, else x has 13 bits and w 14, sign included, which is finer than the
+ * bf16 that other processors take.
+ *
+ * As in words_simd.h rows of x are transposed to stand side by side in the lanes. A word
+ * is a pair of neighbours along k, and a word of w is spread over all lanes.
+ *
+ * Each instruction set's file defines the vector and includes this.
+ *
+ *   TARGET, INLINE   as in matmul_simd.h
+ *   LANES            words of a vector
+ *   VECTORS          of x, side by side
+ *   WEIGHT_ROWS      sums that, with what they need, fill the registers; a multiple of each
+ *                    number of vectors. As many rows of w are packed at a time
+ *   DEPTH            elements of a row in work at once: a span of x stays near
+ *   Integers         a vector of words, or of 32-bit sums
+ *   Sums             one of f32
+ *
+ *   Sums     load_lanes(const float *x), void store_lanes(float *to, Sums values)
+ *   Sums     add_product(Sums sum, Sums a, Sums b)
+ *   void     transpose(Sums *rows)                      rows[LANES], a square of words
+ *   Integers add_words(Integers sums, Integers x, Integers w)   the two products of each word;
+ *            in this order and in place: left to itself, the compiler reorders until registers
+ *            do not suffice
+ *   Integers spread_pair(int pair)                      over all lanes
+ *   Sums     to_floats(Integers sums)
+ *   Integers to_words(Sums a, Sums b)                   rounded, a's before b's
+ *   Integers higher(Integers top, Sums x)               the larger of top and x's magnitude, as
+ *                                                       bits, so that NaN is above all
+ *   float    highest(Integers top)
+ *   Sums     widen_bf16(const uint16_t *w)              w[LANES]
+ *   void     widen_bytes(const uint8_t *q, Integers *to)      integers of Q8: q[BLOCK]
+ *   void     widen_nibbles(const uint8_t *q, Integers *to)    of two blocks of Q4: q[BLOCK / 2]
+ */
+#include <math.h>
+
+#define BLOCK Q8_BLOCK /* of x; of w too, but that of Q4 is half as long */
+#define WORDS (BLOCK / 2)
+#define SPAN (VECTORS * LANES) /* rows of x side by side */
+#define BLOCKS (DEPTH / BLOCK)
+#define CACHE_LINE 64
+
+#define X_MOST_QUANTIZED 32767 /* 64 * 32767 * 127 < 2^31 */
+#define X_MOST 4095            /* 64 * 4095 * 8191 < 2^31 */
+#define W_MOST 8191
+
+typedef int16_t LaneBlock[WORDS][SPAN][2]; /* a block of SPAN rows of x */
+
+/* Rows of weights, as integers. */
+typedef struct PackedWeights {
+    int16_t w[WEIGHT_ROWS][DEPTH];
+    float scales[WEIGHT_ROWS][2 * BLOCKS];
+} PackedWeights;
+
+/* ---- to integers ---- */
+
+/* A block to -most..most; returns the scale, NaN if x holds NaN or an infinity. */
+INLINE float quantize_block(const Sums *x, int most, int16_t *to) {
+    Integers top = {0};
+    UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
+        top = higher(top, x[i]);
+    }
+    float largest = highest(top);
+    float inverse = largest > 0x1p-100f ? (float)most / largest : 0;
+    UNROLL for (int i = 0; i < BLOCK / LANES; i += 2) {
+        Integers words = to_words(x[i] * inverse, x[i + 1] * inverse);
+        memcpy(to + i * LANES, &words, sizeof words);
+    }
+    return isfinite(largest) ? largest / (float)most : NAN;
+}
+
+/* The same of x's first `count` elements, as if zeros followed. */
+INLINE float quantize_part(const float *x, int count, int most, int16_t *to) {
+    float part[BLOCK];
+    Sums block[BLOCK / LANES];
+    if (count < BLOCK) {
+        memset(part, 0, sizeof part);
+        memcpy(part, x, (size_t)count * sizeof *x);
+        x = part;
+    }
+    UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
+        block[i] = load_lanes(x + i * LANES);
+    }
+    return quantize_block(block, most, to);
+}
+
+/*
+ * A block of up to LANES rows of x, `count` elements of which are there, to the lanes from
+ * `lane` on; the last row again beyond them. Scales likewise, scales[SPAN].
+ */
+INLINE void pack_lanes(const float *const *x, int rows, int count, int most, LaneBlock *to,
+                       float *scales, int lane) {
+    int16_t integers[LANES][BLOCK];
+    for (int i = 0; i < LANES; i++)
+        scales[lane + i] = quantize_part(x[min_int(i, rows - 1)], count, most, integers[i]);
+    for (int word = 0; word < WORDS; word += LANES) {
+        Sums square[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) {
+            memcpy(&square[i], integers[i] + 2 * word, sizeof square[i]);
+        }
+        transpose(square);
+        UNROLL for (int i = 0; i < LANES; i++) {
+            *(Sums *)(*to)[word + i][lane] = square[i];
+        }
+    }
+}
+
+/* BLOCK quantized weights, of which `count` are there; what is made of the others meets zeros. */
+INLINE void pack_quantized(const uint8_t *w, int count, WeightType type, int16_t *to) {
+    uint8_t part[BLOCK];
+    if (count < BLOCK) {
+        int blocks = ceil_div(count, Q4_BLOCK);
+        memset(part, 0, sizeof part);
+        memcpy(part, w, (size_t)(type == WEIGHT_Q8 ? count : blocks * Q4_BLOCK / 2));
+        w = part;
+    }
+    if (type == WEIGHT_Q8)
+        widen_bytes(w, (Integers *)to);
+    else
+        widen_nibbles(w, (Integers *)to);
+}
+
+/* The same of bf16; returns the scale. */
+INLINE float pack_bf16(const uint16_t *w, int count, int16_t *to) {
+    uint16_t part[BLOCK];
+    Sums block[BLOCK / LANES];
+    if (count < BLOCK) {
+        memset(part, 0, sizeof part);
+        memcpy(part, w, (size_t)count * sizeof *w);
+        w = part;
+    }
+    UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
+        block[i] = widen_bf16(w + i * LANES);
+    }
+    return quantize_block(block, W_MOST, to);
+}
+
+/* Columns k..k+count-1 of the tile's weight row n, filled up to whole blocks of x. */
+INLINE void pack_weights(const Tile *tile, int n, int k, int count, int16_t *to, float *scales) {
+    WeightType type = tile->w->type;
+    const char *w = tile_w(tile, n) + weight_bytes(type, k);
+    if (type == WEIGHT_BF16) {
+        for (int first = 0; first < count; first += BLOCK)
+            scales[first / BLOCK] =
+                pack_bf16((const uint16_t *)w + first, count - first, to + first);
+        return;
+    }
+    int block = type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK;
+    const uint16_t *from = tile_scales(tile, n) + k / block;
+    for (int first = 0; first < count; first += BLOCK)
+        pack_quantized((const uint8_t *)w + weight_bytes(type, first), count - first, type,
+                       to + first);
+    scales[ceil_div(count, BLOCK) * BLOCK / block - 1] = 0; /* if the last one is not there */
+    for (int b = 0; b < ceil_div(count, block); b++)
+        scales[b] = bf16_to_f32(from[b]);
+}
+
+/* ---- products ---- */
+
+/* Rows of weights that a span of so many vectors meets at once. */
+#define GROUP(vectors) (WEIGHT_ROWS / (vectors))
+
+/* One span of x by a group of rows of weights. */
+typedef struct Product {
+    LaneBlock *x;                  /* [blocks] */
+    float (*x_scales)[SPAN];       /* [blocks] */
+    int16_t (*w)[DEPTH];           /* [group] */
+    float (*w_scales)[2 * BLOCKS]; /* [group] */
+    float (*sums)[SPAN];           /* [group] */
+    int blocks;
+    bool add; /* to the sums; else they begin here */
+} Product;
+
+INLINE Integers spread_word(const int16_t *word) {
+    int pair;
+    memcpy(&pair, word, sizeof pair);
+    return spread_pair(pair);
+}
+
+/* Of block b of weights, `words` long, which is WORDS or half of it. */
+INLINE void multiply_block(const Product *p, int b, int words, int vectors) {
+    Integers dots[WEIGHT_ROWS][VECTORS];
+    const int16_t(*x)[SPAN][2] = p->x[0] + b * words;
+    const float *x_scales = p->x_scales[b * words / WORDS];
+    UNROLL for (int n = 0; n < GROUP(vectors); n++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            dots[n][v] = (Integers){0};
+        }
+    }
+    for (int k = 0; k < words; k++) {
+        Integers xs[VECTORS];
+        UNROLL for (int v = 0; v < vectors; v++) {
+            xs[v] = *(const Integers *)x[k][v * LANES];
+        }
+        UNROLL for (int n = 0; n < GROUP(vectors); n++) {
+            Integers ws = spread_word(p->w[n] + 2 * (b * words + k));
+            UNROLL for (int v = 0; v < vectors; v++) {
+                dots[n][v] = add_words(dots[n][v], xs[v], ws);
+            }
+        }
+    }
+    Integers keep = spread_pair(p->add || b > 0 ? -1 : 0);
+    UNROLL for (int n = 0; n < GROUP(vectors); n++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            float *sum = p->sums[n] + v * LANES;
+            Sums both = load_lanes(x_scales + v * LANES) * p->w_scales[n][b];
+            Sums before = (Sums)((Integers)load_lanes(sum) & keep);
+            store_lanes(sum, add_product(before, to_floats(dots[n][v]), both));
+        }
+    }
+}
+
+/* Each a function of its own: the loop takes all registers. */
+#define MULTIPLY(name, words, vectors)                                                             \
+    __attribute__((noinline)) TARGET static void name(const Product *p) {                          \
+        for (int b = 0; b < p->blocks * WORDS / (words); b++)                                      \
+            multiply_block(p, b, words, vectors);                                                  \
+    }
+MULTIPLY(multiply_one, WORDS, 1)
+MULTIPLY(multiply_one_q4, WORDS / 2, 1)
+MULTIPLY(multiply_two, WORDS, 2)
+MULTIPLY(multiply_two_q4, WORDS / 2, 2)
+#if VECTORS == 3
+MULTIPLY(multiply_three, WORDS, 3)
+MULTIPLY(multiply_three_q4, WORDS / 2, 3)
+#endif
+
+static inline void multiply_span(const Product *p, int vectors, WeightType type) {
+    bool q4 = type == WEIGHT_Q4;
+    if (vectors == 1)
+        (q4 ? multiply_one_q4 : multiply_one)(p);
+    else if (vectors == 2)
+        (q4 ? multiply_two_q4 : multiply_two)(p);
+#if VECTORS == 3
+    else
+        (q4 ? multiply_three_q4 : multiply_three)(p);
+#endif
+}
+
+/* The sums to rows of c. */
+INLINE void put_span(float (*sums)[SPAN], int rows, int columns, float *c) {
+    for (int row = 0; row < rows; row += LANES)
+        for (int n = 0; n < columns; n += LANES) {
+            Sums square[LANES];
+            UNROLL for (int i = 0; i < LANES; i++) {
+                square[i] = load_lanes(sums[n + i] + row);
+            }
+            transpose(square);
+            UNROLL for (int r = 0; r < LANES; r++) {
+                if (row + r < rows)
+                    store_lanes(c + (row + r) * TILE_COLUMNS + n, square[r]);
+            }
+        }
+}
+
+/* ---- weights that will be wanted next ---- */
+
+/* Rows of weights, of which each call fetches a share. */
+typedef struct Ahead {
+    const char *row;
+    size_t stride, bytes; /* from row to row; of a row */
+    size_t at;            /* in the row */
+    int rows, lines;      /* that are left; for each call */
+} Ahead;
+
+/* Rows n.. of the tile from column k on, to be fetched in so many calls. */
+static inline Ahead look_ahead(const Tile *tile, int n, int k, int calls) {
+    const Matrix *w = tile->w;
+    if (n >= tile->columns) {
+        n = 0;
+        k += DEPTH;
+    }
+    if (k >= w->columns)
+        return (Ahead){0};
+    Ahead ahead = {.row = tile_w(tile, n) + weight_bytes(w->type, k),
+                   .stride = row_bytes(w),
+                   .bytes = weight_bytes(w->type, min_int(DEPTH, w->columns - k)),
+                   .rows = min_int(WEIGHT_ROWS, tile->columns - n)};
+    ahead.lines = ceil_div(ahead.rows * ceil_div((int)ahead.bytes, CACHE_LINE), calls);
+    return ahead;
+}
+
+/* One of the calls. */
+static inline void fetch(Ahead *ahead) {
+    for (int i = 0; i < ahead->lines && ahead->rows > 0; i++) {
+        __builtin_prefetch(ahead->row + ahead->at);
+        ahead->at += CACHE_LINE;
+        if (ahead->at >= ahead->bytes) {
+            ahead->at = 0;
+            ahead->row += ahead->stride;
+            ahead->rows--;
+        }
+    }
+}
+
+/* ---- a tile ---- */
+
+/* x in lanes, and where its products go. */
+typedef struct Spans {
+    LaneBlock *x;                      /* [spans][stride] */
+    float (*x_scales)[SPAN];           /* [spans][stride] */
+    int stride;                        /* blocks */
+    float (*sums)[TILE_COLUMNS][SPAN]; /* [spans] w x^T */
+} Spans;
+
+/* Vectors of the tile's rows in this span. */
+static inline int span_vectors(const Tile *tile, int span) {
+    return ceil_div(min_int(SPAN, tile->rows - span * SPAN), LANES);
+}
+
+/* Groups of `columns` weights for this span. */
+static inline int span_groups(const Tile *tile, int span, int columns) {
+    return ceil_div(columns, GROUP(span_vectors(tile, span)));
+}
+
+/* Columns k.. of all the tile's rows of x, where s->x is block k / BLOCK, by all its weights. */
+INLINE void multiply_spans(const Tile *tile, const Spans *s, int k, PackedWeights *packed) {
+    int count = min_int(DEPTH, tile->w->columns - k);
+    int spans = ceil_div(tile->rows, SPAN);
+    for (int n = 0; n < tile->columns; n += WEIGHT_ROWS) {
+        int columns = min_int(WEIGHT_ROWS, tile->columns - n), rows = 0, groups = 0;
+        for (int span = 0; span < spans; span++) {
+            int wanted = span_groups(tile, span, columns);
+            rows = max_int(rows, wanted * GROUP(span_vectors(tile, span)));
+            groups += wanted;
+        }
+        Ahead ahead = look_ahead(tile, n + WEIGHT_ROWS, k, groups);
+        for (int i = 0; i < rows; i++)
+            pack_weights(tile, n + i, k, count, packed->w[i], packed->scales[i]);
+        for (int span = 0; span < spans; span++) {
+            int vectors = span_vectors(tile, span);
+            for (int first = 0; first < columns; first += GROUP(vectors)) {
+                Product product = {.x = s->x + span * s->stride,
+                                   .x_scales = s->x_scales + span * s->stride,
+                                   .w = packed->w + first,
+                                   .w_scales = packed->scales + first,
+                                   .sums = s->sums[span] + n + first,
+                                   .blocks = ceil_div(count, BLOCK),
+                                   .add = k > 0};
+                fetch(&ahead);
+                multiply_span(&product, vectors, tile->w->type);
+            }
+        }
+    }
+}
+
+_Static_assert(VECTORS == 2 || VECTORS == 3, "the functions above");
+_Static_assert(TILE_COLUMNS % WEIGHT_ROWS == 0 && TILE_COLUMNS % LANES == 0, "whole groups");
