@@ -181,6 +181,15 @@ typedef struct Product {
     bool add; /* to the sums; else they begin here */
 } Product;
 
+INLINE void begin_sums(const Product *p, int vectors) {
+    const int group = GROUP(vectors);
+    UNROLL for (int n = 0; n < group; n++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            store_lanes(p->sums[n] + v * LANES, (Sums){0});
+        }
+    }
+}
+
 INLINE Integers spread_word(const int16_t *word) {
     int pair;
     memcpy(&pair, word, sizeof pair);
@@ -189,10 +198,11 @@ INLINE Integers spread_word(const int16_t *word) {
 
 /* Of block b of weights, `words` long, which is WORDS or half of it. */
 INLINE void multiply_block(const Product *p, int b, int words, int vectors) {
+    const int group = GROUP(vectors);
     Integers dots[WEIGHT_ROWS][VECTORS];
     const int16_t(*x)[SPAN][2] = p->x[0] + b * words;
     const float *x_scales = p->x_scales[b * words / WORDS];
-    UNROLL for (int n = 0; n < GROUP(vectors); n++) {
+    UNROLL for (int n = 0; n < group; n++) {
         UNROLL for (int v = 0; v < vectors; v++) {
             dots[n][v] = (Integers){0};
         }
@@ -202,20 +212,18 @@ INLINE void multiply_block(const Product *p, int b, int words, int vectors) {
         UNROLL for (int v = 0; v < vectors; v++) {
             xs[v] = *(const Integers *)x[k][v * LANES];
         }
-        UNROLL for (int n = 0; n < GROUP(vectors); n++) {
+        UNROLL for (int n = 0; n < group; n++) {
             Integers ws = spread_word(p->w[n] + 2 * (b * words + k));
             UNROLL for (int v = 0; v < vectors; v++) {
                 dots[n][v] = add_words(dots[n][v], xs[v], ws);
             }
         }
     }
-    Integers keep = spread_pair(p->add || b > 0 ? -1 : 0);
-    UNROLL for (int n = 0; n < GROUP(vectors); n++) {
+    UNROLL for (int n = 0; n < group; n++) {
         UNROLL for (int v = 0; v < vectors; v++) {
             float *sum = p->sums[n] + v * LANES;
             Sums both = load_lanes(x_scales + v * LANES) * p->w_scales[n][b];
-            Sums before = (Sums)((Integers)load_lanes(sum) & keep);
-            store_lanes(sum, add_product(before, to_floats(dots[n][v]), both));
+            store_lanes(sum, add_product(load_lanes(sum), to_floats(dots[n][v]), both));
         }
     }
 }
@@ -223,6 +231,8 @@ INLINE void multiply_block(const Product *p, int b, int words, int vectors) {
 /* Each a function of its own: the loop takes all registers. */
 #define MULTIPLY(name, words, vectors)                                                             \
     __attribute__((noinline)) TARGET static void name(const Product *p) {                          \
+        if (!p->add)                                                                               \
+            begin_sums(p, vectors);                                                                \
         for (int b = 0; b < p->blocks * WORDS / (words); b++)                                      \
             multiply_block(p, b, words, vectors);                                                  \
     }

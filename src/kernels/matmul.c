@@ -22,7 +22,8 @@
  * `many` is another loop: rows of x are transposed to stand side by side in the
  * lanes, weights are taken as they lie, and each pair of them meets a vector of
  * rows (words_simd.h; matmul_amx.c does the same by matrix registers). Pairs of 16-bit
- * integers are the fastest that AVX2 has, and taken likewise (matmul_integers_avx2.c).
+ * integers are the fastest that AVX2 has, or VNNI without BF16, and taken likewise
+ * (integers_simd.h).
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with
  * activations as 16-bit integers, made before the loop begins; otherwise they become

@@ -60,10 +60,11 @@ typedef struct Matmul {
  * How numbers are rounded on the way. EXACT keeps activations in f32. FAST rounds
  *
  *   with bf16 weights         to bf16 where the processor multiplies such pairs (AVX512_BF16,
- *                             AMX); by AVX2, activations of more than 18 rows and the weights
- *                             to integers of 13 and 14 bits, with a scale for each 64
+ *                             AMX); by AVX2 and by VNNI without BF16, activations of more than
+ *                             18 rows and the weights to integers of 13 and 14 bits, with a
+ *                             scale for each 64
  *   with quantized weights    to 16-bit integers, with a scale for each 64, few rows always and
- *                             many by AVX2; many rows to bf16 where there are such pairs
+ *                             many by AVX2 or VNNI; many rows to bf16 where there are such pairs
  *
  * and elsewhere it is EXACT. Sums are f32 in either case.
  */

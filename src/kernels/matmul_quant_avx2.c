@@ -3,7 +3,7 @@
  *
  * Up to QUANT_LYING rows lie as they are, and so do the weights: a vector holds 16 numbers
  * along k of one of them, and the sums in its lanes are added up at the end of each block.
- * More rows stand side by side in the lanes (integers_avx2.h). The bits are the same.
+ * More rows stand side by side in the lanes (integers_simd.h). The bits are the same.
  */
 #if defined(__x86_64__)
 #include "kernels/integers_avx2.h"

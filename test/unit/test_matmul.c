@@ -382,6 +382,34 @@ static void test_rows_are_independent(void **state) {
     }
 }
 
+/* Products of integers have the same bits by any vector. */
+static void test_integers_are_the_same(void **state) {
+    static const int rows[] = {19, 33, 48, 49, 130, 161, 180, 200};
+    static const int depths[] = {5, 64, 100, 512, 700, 1030, 2100};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (size_t j = 0; j < sizeof depths / sizeof *depths; j++) {
+            Case c = {rows[i],
+                      17 + (int)(i * j),
+                      depths[j],
+                      WEIGHT_BF16,
+                      ACTIVATION_NONE,
+                      false,
+                      false,
+                      false,
+                      false};
+            Job job = make_job(c);
+            cpu_force_level(CPU_AVX2);
+            run(&job.matmul, 1, PRECISION_FAST, 1);
+            memcpy(job.expected, job.matmul.y, y_floats(&job.matmul) * sizeof(float));
+            cpu_force_level(CPU_AVX512_VNNI);
+            if (cpu_level() == CPU_AVX512_VNNI)
+                run(&job.matmul, 1, PRECISION_FAST, 2);
+            assert_memory_equal(job.expected, job.matmul.y, y_floats(&job.matmul) * sizeof(float));
+            free_job(&job);
+        }
+}
+
 /* A row of x that holds NaN or infinity spoils its own row of y, a row of w its own column. */
 static void test_not_finite(void **state) {
     static const float bad[] = {NAN, INFINITY, -INFINITY};
@@ -543,6 +571,7 @@ int main(void) {
         TEST(test_many_jobs),
         TEST(test_no_jobs),
         TEST(test_rows_are_independent),
+        TEST(test_integers_are_the_same),
         TEST(test_not_finite),
         TEST(test_extremes),
         TEST(test_all_weights),

@@ -190,6 +190,36 @@ static void jobs_do_not_meet(void **state) {
         free_weights(&weights[i]);
 }
 
+/* Many rows have the same bits by any vector of integers. */
+static void integers_are_the_same(void **state) {
+    (void)state;
+    enum { ROWS = 170 };
+    static const int widths[] = {1, 33, 96, 320, 1100};
+    uint64_t random = 24;
+    float *first = malloc(ROWS * COLUMNS * sizeof *first), *y = malloc(ROWS * COLUMNS * sizeof *y);
+    for (int type = WEIGHT_Q8; type <= WEIGHT_Q4; type++)
+        for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+            Weights weights = make_weights((WeightType)type, widths[i], &random);
+            float *x = make_x(ROWS, widths[i], &random);
+            for (int rows = 17; rows <= ROWS; rows += 17) {
+                bool begun = false;
+                for (int level = CPU_AVX2; level <= (int)cpu_best_level(); level++)
+                    if (rounds_to_integers(level)) {
+                        cpu_force_level((CpuLevel)level);
+                        run(&weights, x, rows, PRECISION_FAST, begun ? y : first);
+                        if (begun)
+                            assert_memory_equal(first, y, (size_t)(rows * COLUMNS) * sizeof *y);
+                        begun = true;
+                    }
+            }
+            free(x);
+            free_weights(&weights);
+        }
+    cpu_force_level(cpu_best_level());
+    free(first);
+    free(y);
+}
+
 /*
  * A job's rows are taken as its call is: with a long one beside it, it is one of many rows.
  * By AVX2 that makes no difference.
@@ -273,9 +303,10 @@ static int stop(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_close), cmocka_unit_test(rows_do_not_meet),
-        cmocka_unit_test(jobs_do_not_meet),   cmocka_unit_test(the_longest_job_decides),
-        cmocka_unit_test(very_long_rows),     cmocka_unit_test(odd_values_show),
+        cmocka_unit_test(products_are_close),    cmocka_unit_test(rows_do_not_meet),
+        cmocka_unit_test(jobs_do_not_meet),      cmocka_unit_test(the_longest_job_decides),
+        cmocka_unit_test(very_long_rows),        cmocka_unit_test(odd_values_show),
+        cmocka_unit_test(integers_are_the_same),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
