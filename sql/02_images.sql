@@ -20,7 +20,7 @@ SELECT attempt(decode(:'page', 'base64')) AS "turned by EXIF";
 \set page `base64 -w0 test/images/transparent.png`
 SELECT attempt(decode(:'page', 'base64')) AS "black on transparent";
 \set page `base64 -w0 test/images/fax.tif`
-SELECT attempt(decode(:'page', 'base64')) AS "a fax, turned";
+SELECT attempt(decode(:'page', 'base64'), 'base') AS "a fax, turned";
 \set page `base64 -w0 test/images/tiles.tif`
 SELECT attempt(decode(:'page', 'base64')) AS "16 bits of grey in tiles";
 \set page `base64 -w0 test/images/lossy.webp`

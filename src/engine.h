@@ -139,7 +139,8 @@ OcrCode ocr_pnm_length(OcrBytes beginning, uint64_t *length, OcrError *err);
 /* The prompt of a request that names none: plain text, no layout. */
 #define OCR_DEFAULT_PROMPT "<image>\nFree OCR. "
 /* Text with layout, see below. */
-#define OCR_DOCUMENT_PROMPT "<image>\n<|grounding|>Convert the document to markdown. "
+#define OCR_GROUNDING "<|grounding|>" /* in a prompt: asks for places */
+#define OCR_DOCUMENT_PROMPT "<image>\n" OCR_GROUNDING "Convert the document to markdown. "
 
 typedef struct OcrRequest {
     OcrMode mode;

@@ -7,6 +7,8 @@
 #include "base/numbers.h"
 #include "vision/image.h"
 
+#include <string.h>
+
 Prompt plan_prompt(const OcrRequest *request, const OcrPlan *plan) {
     return (Prompt){.text = request->prompt ? request->prompt : OCR_DEFAULT_PROMPT,
                     .phrase = request->phrase,
@@ -17,17 +19,23 @@ ViewPlan plan_views(const OcrPlan *plan) {
     return (ViewPlan){plan->mode, plan->global_size, plan->tile_size, plan->columns, plan->rows};
 }
 
-OcrMode plan_auto_mode(const ModelConfig *config, int width, int height) {
-    for (int i = 0; i < config->auto_rule_count; i++) {
-        const AutoRule *rule = &config->auto_rules[i];
-        if (rule->max_side > 0 && max_int(width, height) > rule->max_side)
-            continue;
-        ViewPlan views;
-        OcrError unseen;
-        if (rule->max_zoom == 0 || views_plan(rule->mode, width, height, &views, &unseen) ||
-            views_zoom(&views, width, height) <= rule->max_zoom)
-            return rule->mode;
-    }
+static bool rule_fits(const AutoRule *rule, int width, int height, bool grounding) {
+    if ((rule->max_side > 0 && max_int(width, height) > rule->max_side) ||
+        (rule->plain && grounding))
+        return false;
+    ViewPlan views;
+    OcrError unseen;
+    if (views_plan(rule->mode, width, height, &views, &unseen))
+        return true; /* so that whoever plans the page is told why it cannot be read */
+    if (rule->columns > 0 && (views.columns != rule->columns || views.rows != rule->rows))
+        return false;
+    return rule->max_zoom == 0 || views_zoom(&views, width, height) <= rule->max_zoom;
+}
+
+OcrMode plan_auto_mode(const ModelConfig *config, int width, int height, bool grounding) {
+    for (int i = 0; i < config->auto_rule_count; i++)
+        if (rule_fits(&config->auto_rules[i], width, height, grounding))
+            return config->auto_rules[i].mode;
     return config->auto_rules[config->auto_rule_count - 1].mode;
 }
 
@@ -36,8 +44,9 @@ OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const Oc
     int context = model->config.decoder.context;
     OcrMode mode = request->mode;
     ViewPlan views;
+    bool grounding = request->phrase || (request->prompt && strstr(request->prompt, OCR_GROUNDING));
     if (mode == OCR_MODE_AUTO)
-        mode = plan_auto_mode(&model->config, image->width, image->height);
+        mode = plan_auto_mode(&model->config, image->width, image->height, grounding);
     OcrCode code = views_plan(mode, image->width, image->height, &views, err);
     if (code)
         return code;

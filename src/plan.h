@@ -8,8 +8,8 @@
 #include "model/model.h"
 #include "vision/views.h"
 
-/* What OCR_MODE_AUTO means for a picture of this size. */
-OcrMode plan_auto_mode(const ModelConfig *config, int width, int height);
+/* What OCR_MODE_AUTO means for a picture of this size, and a prompt that asks for places or not. */
+OcrMode plan_auto_mode(const ModelConfig *config, int width, int height, bool grounding);
 
 /* The views that its picture is cut into. */
 ViewPlan plan_views(const OcrPlan *plan);

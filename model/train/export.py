@@ -8,7 +8,8 @@ import checkpoint
 from model import Config, Model
 from tokenizer import Tokenizer
 
-AUTO = [[500, "base"], [640, "large"], [None, "gundam", 4], [None, "large"]]    # what reads best (LOG.md): longer side, mode, largest magnification
+# What reads best (LOG.md): longer side, mode, conditions. gundam-m was trained on portrait pages alone, and never asked for places.
+AUTO = [[500, "base"], [640, "large"], [None, "gundam-m", dict(magnification=3, tiles=[2, 3], grounding=False)], [None, "gundam", dict(magnification=4)], [None, "large"]]
 CONTEXT = 4096                               # training sees 2,900 positions; what runs away ends sooner
 NGRAM = 96                                   # repeated lines of a page must stay possible
 

@@ -259,6 +259,37 @@ static void read_vision(Reader *reader, ModelConfig *config) {
                input, output, 2 * config->clip.width, config->decoder.hidden);
 }
 
+/* The conditions of a rule: {"magnification": n, "tiles": [columns, rows], "grounding": false}, any
+ * of them. */
+static bool read_auto_conditions(Reader *reader, const json_t *conditions, AutoRule *out) {
+    const json_t *zoom = json_object_get(conditions, "magnification");
+    const json_t *tiles = json_object_get(conditions, "tiles");
+    const json_t *grounding = json_object_get(conditions, "grounding");
+    size_t known = (zoom != NULL) + (tiles != NULL) + (grounding != NULL);
+    if (!json_is_object(conditions) || json_object_size(conditions) != known ||
+        (tiles && json_array_size(tiles) != 2) || (grounding && !json_is_false(grounding)))
+        return false;
+    const json_t *numbers[] = {zoom, json_array_get(tiles, 0), json_array_get(tiles, 1)};
+    int *fields[] = {&out->max_zoom, &out->columns, &out->rows};
+    for (int i = 0; i < 3; i++)
+        if (numbers[i])
+            *fields[i] = check_integer(reader, "ocr.auto", numbers[i], 1, 1 << 24);
+    out->plain = grounding != NULL;
+    return true;
+}
+
+/* [largest side or null, mode] or [largest side or null, mode, conditions] */
+static bool read_auto_rule(Reader *reader, const json_t *rule, AutoRule *out) {
+    const json_t *side = json_array_get(rule, 0), *conditions = json_array_get(rule, 2);
+    const char *name = json_string_value(json_array_get(rule, 1));
+    if (json_array_size(rule) != (conditions ? 3 : 2) || !name ||
+        !ocr_mode_parse(name, &out->mode) || out->mode == OCR_MODE_AUTO)
+        return false;
+    if (!json_is_null(side))
+        out->max_side = check_integer(reader, "ocr.auto", side, 1, 1 << 24);
+    return !conditions || read_auto_conditions(reader, conditions, out);
+}
+
 /* "ocr": what a scaled-down model recommends for itself (spec 1.3). */
 static void read_recommendations(Reader *reader, ModelConfig *config) {
     config->auto_rules[0] = (AutoRule){.mode = OCR_MODE_GUNDAM};
@@ -284,21 +315,12 @@ static void read_recommendations(Reader *reader, ModelConfig *config) {
         return;
     }
     for (size_t i = 0; i < count && !reader->code; i++) {
-        const json_t *rule = json_array_get(rules, i);
-        const json_t *side = json_array_get(rule, 0), *zoom = json_array_get(rule, 2);
-        const char *name = json_string_value(json_array_get(rule, 1));
-        AutoRule *out = &config->auto_rules[i];
-        if (json_array_size(rule) != (zoom ? 3 : 2) || !name || !ocr_mode_parse(name, &out->mode) ||
-            out->mode == OCR_MODE_AUTO) {
+        config->auto_rules[i] = (AutoRule){0};
+        if (!read_auto_rule(reader, json_array_get(rules, i), &config->auto_rules[i]))
             REFUSE(reader,
                    "config.json: ocr.auto rule %zu is not [largest side or null, mode] or "
-                   "[largest side or null, mode, largest magnification]",
+                   "[largest side or null, mode, {conditions}]",
                    i + 1);
-            return;
-        }
-        out->max_side =
-            json_is_null(side) ? 0 : check_integer(reader, "ocr.auto", side, 1, 1 << 24);
-        out->max_zoom = zoom ? check_integer(reader, "ocr.auto", zoom, 1, 1 << 24) : 0;
     }
     config->auto_rule_count = (int)count;
 }

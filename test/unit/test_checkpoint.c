@@ -183,8 +183,13 @@ static void fields_are_checked(void **state) {
         {"ocr", "{\"auto\":[]}", "ocr.auto"},
         {"ocr", "{\"auto\":[[null,\"auto\"]]}", "ocr.auto"},
         {"ocr", "{\"auto\":[[0,\"base\"]]}", "ocr.auto"},
-        {"ocr", "{\"auto\":[[null,\"base\",0]]}", "ocr.auto"},
-        {"ocr", "{\"auto\":[[null,\"base\",2,1]]}", "ocr.auto"},
+        {"ocr", "{\"auto\":[[null,\"base\",4]]}", "ocr.auto"},
+        {"ocr", "{\"auto\":[[null,\"base\",{},1]]}", "ocr.auto"},
+        {"ocr", "{\"auto\":[[null,\"base\",{\"zoom\":4}]]}", "ocr.auto"},
+        {"ocr", "{\"auto\":[[null,\"base\",{\"magnification\":0}]]}", "ocr.auto"},
+        {"ocr", "{\"auto\":[[null,\"base\",{\"tiles\":[2]}]]}", "ocr.auto"},
+        {"ocr", "{\"auto\":[[null,\"base\",{\"tiles\":[2,0]}]]}", "ocr.auto"},
+        {"ocr", "{\"auto\":[[null,\"base\",{\"grounding\":true}]]}", "ocr.auto"},
         {"ocr", "{\"no_repeat_ngram_size\":-1}", "no_repeat_ngram_size"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -226,22 +231,26 @@ static void auto_follows_the_rules(void **state) {
     (void)state;
     json_t *config = read_json("config.json");
     json_object_set_new(config, "ocr",
-                        json_loads("{\"auto\":[[640,\"small\"],[1000,\"base\"],[null,\"gundam\",4],"
-                                   "[1500,\"large\"]]}",
+                        json_loads("{\"auto\":[[640,\"small\"],[1000,\"base\"],[null,\"gundam-m\","
+                                   "{\"tiles\":[2,3],\"grounding\":false}],"
+                                   "[null,\"gundam\",{\"magnification\":4}],[1500,\"large\"]]}",
                                    0, NULL));
     write_json("config.json", config);
     ModelConfig read;
     OcrError err;
     assert_ok(config_read(in_folder("config.json"), &read, &err), &err);
-    assert_int_equal(plan_auto_mode(&read, 640, 10), OCR_MODE_SMALL);
-    assert_int_equal(plan_auto_mode(&read, 10, 641), OCR_MODE_BASE);
-    assert_int_equal(plan_auto_mode(&read, 5000, 5000), OCR_MODE_GUNDAM);
+    assert_int_equal(plan_auto_mode(&read, 640, 10, false), OCR_MODE_SMALL);
+    assert_int_equal(plan_auto_mode(&read, 10, 641, false), OCR_MODE_BASE);
+    assert_int_equal(plan_auto_mode(&read, 1024, 1448, false), OCR_MODE_GUNDAM_M);
+    assert_int_equal(plan_auto_mode(&read, 1024, 1448, true), OCR_MODE_GUNDAM);
+    assert_int_equal(plan_auto_mode(&read, 1448, 1024, false), OCR_MODE_GUNDAM);
+    assert_int_equal(plan_auto_mode(&read, 5000, 5000, false), OCR_MODE_GUNDAM);
     /* Eight tiles in a row: 4 times as large, and a little more. */
-    assert_int_equal(plan_auto_mode(&read, 1280, 160), OCR_MODE_GUNDAM);
-    assert_int_equal(plan_auto_mode(&read, 1272, 159), OCR_MODE_LARGE);
+    assert_int_equal(plan_auto_mode(&read, 1280, 160, false), OCR_MODE_GUNDAM);
+    assert_int_equal(plan_auto_mode(&read, 1272, 159, false), OCR_MODE_LARGE);
     /* No rule fits: the last. Too narrow for any: the first refuses it. */
-    assert_int_equal(plan_auto_mode(&read, 2000, 150), OCR_MODE_LARGE);
-    assert_int_equal(plan_auto_mode(&read, 100000, 2), OCR_MODE_GUNDAM);
+    assert_int_equal(plan_auto_mode(&read, 2000, 150, false), OCR_MODE_LARGE);
+    assert_int_equal(plan_auto_mode(&read, 100000, 2, false), OCR_MODE_GUNDAM_M);
     assert_int_equal(read.ngram_size, 20);
     write_bytes("config.json", "[1]", 3);
     assert_fails(config_read(in_folder("config.json"), &read, &err), &err, OCR_MODEL_CONFIG,
