@@ -461,6 +461,24 @@ static void test_extremes(void **state) {
     }
 }
 
+/* Where numbers become integers, no block's sum can be larger. */
+static void test_largest_sums(void **state) {
+    enum { ROWS = 20, DEPTH = 128 };
+    float x[DEPTH], y[ROWS]; /* all rows of x are the same */
+    uint16_t w[DEPTH];
+    Matmul m = {.x = x, .rows = ROWS, .w = {w, WEIGHT_BF16, 1, DEPTH}, .y = y, .y_stride = 1};
+    (void)state;
+    for (int sign = -1; sign <= 1; sign += 2) {
+        for (int k = 0; k < DEPTH; k++)
+            x[k] = (float)sign, w[k] = to_bf16(1);
+        EACH_LEVEL(level) {
+            run(&m, 1, PRECISION_FAST, 1);
+            for (int r = 0; r < ROWS; r++)
+                assert_true(fabsf(y[r] - (float)(sign * DEPTH)) < 1e-3f);
+        }
+    }
+}
+
 /* Each 16-bit pattern that is a number, times 1, is itself. */
 static void test_all_weights(void **state) {
     (void)state;
@@ -571,6 +589,7 @@ int main(void) {
         TEST(test_integers_are_the_same),
         TEST(test_not_finite),
         TEST(test_extremes),
+        TEST(test_largest_sums),
         TEST(test_all_weights),
         TEST(test_panels),
     };
