@@ -1,15 +1,17 @@
 /*
- * integers_avx2.h - the vectors of integers_simd.h by AVX2, where an addition remains: it is
- * one and a half times as fast as f32 (AMD Zen 3). Private to matmul_integers_avx2.c and
- * matmul_quant_avx2.c.
+ * integers_avx2.h - the vectors of integers_simd.h by AVX2, where products must still be
+ * added to the sums: one and a half times as fast as f32 (AMD Zen 3). Private to
+ * matmul_integers_avx2.c and matmul_quant_avx2.c.
  */
+#ifndef OCR_INTEGERS_AVX2_H
+#define OCR_INTEGERS_AVX2_H
+
 #include "kernels/matmul_kernel.h"
 
 #include <immintrin.h>
 
 #define TARGET __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
-#define NAME(suffix) suffix##_avx2
 #define LANES 8
 #define VECTORS 2
 #define WEIGHT_ROWS 12
@@ -71,3 +73,5 @@ INLINE void widen_nibbles(const uint8_t *q, Integers *to) {
 }
 
 #include "kernels/integers_simd.h"
+
+#endif

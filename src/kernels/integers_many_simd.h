@@ -1,9 +1,10 @@
 /*
- * integers_many_simd.h - the form for many rows, of 16-bit integers. Included after
+ * integers_many_simd.h - matmul.c's form for many rows, of 16-bit integers. Included after
  * integers_simd.h; in addition
  *
- *   X_DEPTH   elements of a row of x that are packed at once: those that are no longer are
- *             packed once for all tiles of the same rows
+ *   NAME(prefix)   the name of an exported function
+ *   X_DEPTH        elements of a row of x that are packed at once: rows that are no longer
+ *                  are packed once for all tiles of the same rows
  */
 #define SPANS (TILE_ROWS / SPAN)
 #define X_BLOCKS (X_DEPTH / BLOCK)
@@ -18,6 +19,12 @@ typedef struct Scratch {
 _Static_assert(sizeof(Scratch) <= KERNEL_SCRATCH_BYTES, "integers need more scratch");
 _Static_assert(TILE_ROWS % SPAN == 0 && X_DEPTH % DEPTH == 0, "whole spans and depths");
 
+/* A block of a row of x, or what is there of it. */
+static inline void fetch_block(const float *x) {
+    for (int i = 0; i < BLOCK; i += CACHE_LINE / (int)sizeof *x)
+        __builtin_prefetch(x + i);
+}
+
 /* Columns k..k+count-1 of the tile's rows of x; what comes next is fetched early. */
 INLINE void pack_x(const Tile *tile, int k, int count, Scratch *scratch) {
     int most = is_quantized(tile->w->type) ? X_MOST_QUANTIZED : X_MOST;
@@ -27,12 +34,9 @@ INLINE void pack_x(const Tile *tile, int k, int count, Scratch *scratch) {
             const float *x[LANES];
             bool last = (b + 1) * BLOCK >= count;
             for (int i = 0; i < rows; i++) {
+                int next_row = min_int(row + i + LANES, tile->rows - 1);
                 x[i] = tile_x(tile, row + i) + k + b * BLOCK;
-                const float *next = last
-                                        ? tile_x(tile, min_int(row + LANES + i, tile->rows - 1)) + k
-                                        : x[i] + BLOCK;
-                for (int line = 0; line < BLOCK; line += CACHE_LINE / (int)sizeof *next)
-                    __builtin_prefetch(next + line);
+                fetch_block(last ? tile_x(tile, next_row) + k : x[i] + BLOCK);
             }
             pack_lanes(x, rows, count - b * BLOCK, most, &scratch->x[span][b],
                        scratch->x_scales[span][b], row % SPAN);

@@ -21,8 +21,8 @@
  * Pairs of bf16 are multiplied so fast that the adding up would count. For them
  * `many` is another loop: rows of x are transposed to stand side by side in the
  * lanes, weights are taken as they lie, and each pair of them meets a vector of
- * rows (words_simd.h; matmul_amx.c does the same by matrix registers). Pairs of 16-bit
- * integers are the fastest that AVX2 has, or VNNI without BF16, and taken likewise
+ * rows (words_simd.h; matmul_amx.c does the same by matrix registers). Without them, pairs
+ * of 16-bit integers are the fastest that AVX2 and VNNI have, and taken likewise
  * (integers_simd.h).
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with

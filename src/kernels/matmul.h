@@ -64,7 +64,8 @@ typedef struct Matmul {
  *                             18 rows and the weights to integers of 13 and 14 bits, with a
  *                             scale for each 64
  *   with quantized weights    to 16-bit integers, with a scale for each 64, few rows always and
- *                             many by AVX2 or VNNI; many rows to bf16 where there are such pairs
+ *                             many by AVX2 and by VNNI without BF16; many rows to bf16 where
+ *                             there are such pairs
  *
  * and elsewhere it is EXACT. Sums are f32 in either case.
  */

@@ -1,6 +1,6 @@
 /*
- * matmul_avx512.h - how sixteen lanes change places, for the AVX512 kernels. The
- * includer defines INLINE.
+ * matmul_avx512.h - sixteen lanes of f32, and how they change places, for the AVX512
+ * kernels. The includer defines INLINE.
  */
 #include <immintrin.h>
 #include <stdbool.h>
@@ -53,7 +53,7 @@ INLINE void put_sums(float *c, const __m512 *sums, bool first) {
     _mm256_storeu_ps(c, first ? total : _mm256_add_ps(_mm256_loadu_ps(c), total));
 }
 
-/* ---- of field_simd.h ---- */
+/* ---- of integers_simd.h and field_simd.h ---- */
 
 INLINE __m512 load_lanes(const float *x) {
     return _mm512_loadu_ps(x);

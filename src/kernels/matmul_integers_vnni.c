@@ -1,6 +1,6 @@
 /*
- * Many rows by AVX512-VNNI, as integers of 16 bits: see integers_simd.h. An instruction takes
- * 32 pairs and adds them to 16 sums, at the rate of f32's, which has half as many.
+ * Many rows by AVX512-VNNI, as integers of 16 bits: see integers_simd.h. An instruction adds
+ * 32 products to 16 sums, two to each, as fast as one of f32 adds 16.
  */
 #if defined(__x86_64__)
 #include "kernels/matmul_kernel.h"
@@ -9,12 +9,10 @@
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
-#define NAME(suffix) suffix##_vnni
 #define LANES 16
 #define VECTORS 3
 #define WEIGHT_ROWS 24
 #define DEPTH 256 /* a span of x and a group of weights stay in the first cache */
-#define X_DEPTH 1024
 
 typedef __m512i Integers;
 typedef __m512 Sums;
@@ -72,5 +70,9 @@ INLINE void widen_nibbles(const uint8_t *q, Integers *to) {
 }
 
 #include "kernels/integers_simd.h"
+
+#define NAME(prefix) prefix##_vnni
+#define X_DEPTH 1024
+
 #include "kernels/integers_many_simd.h"
 #endif

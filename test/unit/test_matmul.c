@@ -387,25 +387,22 @@ static void test_integers_are_the_same(void **state) {
     static const int rows[] = {19, 33, 48, 49, 130, 161, 180, 200};
     static const int depths[] = {5, 64, 100, 512, 700, 1030, 2100};
     (void)state;
+    if (cpu_best_level() < CPU_AVX512_VNNI)
+        skip();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof depths / sizeof *depths; j++) {
-            Case c = {rows[i],
-                      17 + (int)(i * j),
-                      depths[j],
-                      WEIGHT_BF16,
-                      ACTIVATION_NONE,
-                      false,
-                      false,
-                      false,
-                      false};
-            Job job = make_job(c);
+            Job job = make_job((Case){.rows = rows[i],
+                                      .columns = 17 + (int)(i * j),
+                                      .depth = depths[j],
+                                      .type = WEIGHT_BF16});
+            Matmul m = job.matmul;
+            m.y = job.expected;
+            memcpy(m.y, job.matmul.y, y_floats(&m) * sizeof *m.y);
             cpu_force_level(CPU_AVX2);
-            run(&job.matmul, 1, PRECISION_FAST, 1);
-            memcpy(job.expected, job.matmul.y, y_floats(&job.matmul) * sizeof(float));
+            run(&m, 1, PRECISION_FAST, 1);
             cpu_force_level(CPU_AVX512_VNNI);
-            if (cpu_level() == CPU_AVX512_VNNI)
-                run(&job.matmul, 1, PRECISION_FAST, 2);
-            assert_memory_equal(job.expected, job.matmul.y, y_floats(&job.matmul) * sizeof(float));
+            run(&job.matmul, 1, PRECISION_FAST, 2);
+            assert_memory_equal(m.y, job.matmul.y, y_floats(&m) * sizeof *m.y);
             free_job(&job);
         }
 }
@@ -460,6 +457,24 @@ static void test_extremes(void **state) {
             for (int r = 0; r < rows; r++)
                 for (int n = 0; n < 4; n++)
                     assert_true(y[r][n] == expected[n]);
+        }
+    }
+}
+
+/* Where numbers become integers, no block's sum can be larger. */
+static void test_largest_sums(void **state) {
+    enum { ROWS = 20, DEPTH = 128 };
+    float x[DEPTH], y[ROWS]; /* all rows of x are the same */
+    uint16_t w[DEPTH];
+    Matmul m = {.x = x, .rows = ROWS, .w = {w, WEIGHT_BF16, 1, DEPTH}, .y = y, .y_stride = 1};
+    (void)state;
+    for (int sign = -1; sign <= 1; sign += 2) {
+        for (int k = 0; k < DEPTH; k++)
+            x[k] = (float)sign, w[k] = to_bf16(1);
+        EACH_LEVEL(level) {
+            run(&m, 1, PRECISION_FAST, 1);
+            for (int r = 0; r < ROWS; r++)
+                assert_true(fabsf(y[r] - (float)(sign * DEPTH)) < 1e-3f);
         }
     }
 }
@@ -574,6 +589,7 @@ int main(void) {
         TEST(test_integers_are_the_same),
         TEST(test_not_finite),
         TEST(test_extremes),
+        TEST(test_largest_sums),
         TEST(test_all_weights),
         TEST(test_panels),
     };
