@@ -314,6 +314,8 @@ int main(int argc, char **argv) {
     }
     for (size_t i = 0; i < sizeof grids / sizeof *grids; i++)
         for (CpuLevel level = CPU_PORTABLE; level <= cpu_best_level(); level++) {
+            if (level == CPU_AVX512_VNNI) /* as AVX512: attention is not made of integers */
+                continue;
             cpu_force_level(level);
             print_field(&grids[i], level, level <= CPU_AVX512 ? PRECISION_EXACT : PRECISION_FAST);
         }
