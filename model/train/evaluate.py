@@ -25,7 +25,7 @@ def views(path, mode):
     im = Image.open(path).convert("RGB")
     tiles, grid = None, (1, 1)
     if tile and max(im.size) > 640:
-        grid = c, r = tile_grid(*im.size)
+        grid = c, r = tile_grid(*im.size, tile)
         big = im.resize((tile * c, tile * r), Image.BICUBIC)
         tiles = torch.stack([tensor(big.crop((x * tile, y * tile, (x + 1) * tile, (y + 1) * tile))) for y in range(r) for x in range(c)])
     if squash:
@@ -147,7 +147,8 @@ def evaluate(model, tokenizer, folder, device, report, log, most_pages=10 ** 6):
     jobs, results = {}, []
     for page in json.load(open(os.path.join(folder, "manifest.json"))):
         for mode in page["modes"]:
-            grid = tile_grid(*page["size"]) if MODES[mode][1] and max(page["size"]) > 640 else (1, 1)
+            tile = MODES[mode][1]
+            grid = tile_grid(*page["size"], tile) if tile and max(page["size"]) > 640 else (1, 1)
             jobs.setdefault((mode, grid, "blocks" in page), []).append(page)
     for (mode, grid, layout), pages in jobs.items():
         for k in range(0, min(len(pages), most_pages), 48):

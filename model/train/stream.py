@@ -9,8 +9,9 @@ from render import MODES
 from text import Text
 from tokenizer import EOS, PAD, PROMPT_LAYOUT, PROMPT_TEXT, Tokenizer
 
-# grids of gundam and how often they come up
-GRIDS = {(2, 3): 75, (3, 2): 6, (2, 2): 5, (3, 3): 4, (1, 2): 4, (2, 1): 4, (1, 3): 2, (3, 1): 2, (4, 1): 2, (2, 4): 1, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1}
+# grids of tiles and how often they come up; in gundam-m more than six leave too little of the context for the text
+GRIDS = {"gundam": {(2, 3): 75, (3, 2): 6, (2, 2): 5, (3, 3): 4, (1, 2): 4, (2, 1): 4, (1, 3): 2, (3, 1): 2, (4, 1): 2, (2, 4): 1, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1},
+         "gundam-m": {(2, 3): 64, (3, 2): 12, (2, 2): 12, (1, 2): 4, (2, 1): 4, (1, 3): 2, (3, 1): 2}}
 # mode -> least print in pixels of the view, most characters, most tokens
 SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (14, 4200, 1792), "large": (14, 4200, 1792), "gundam": (15, 4800, 2048), "gundam-m": (15, 4800, 2048)}
 
@@ -47,8 +48,10 @@ SORTS = {
     "large": [Sort(.3, layout=.15, blank=.03),
               Sort(.35, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
               Sort(.35, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0)],
-    "gundam-m": [Sort(.8, PAGE, (13, 26), (700, 4200), PROSE, .15, width=1024, blank=.01),
-                 Sort(.2, A4, (18, 32), (1800, 4800), PROSE, .85, width=1654)],
+    "gundam-m": [Sort(.3, layout=.1, blank=.04),
+                 Sort(.35, PAGE, (13, 26), (700, 4200), PROSE, .15, width=1024, blank=.01),
+                 Sort(.15, A4, (18, 32), (1800, 4800), PROSE, .85, width=1654),
+                 Sort(.2, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
 }
 ANY = Sort(1, layout=.1)
 WORK = 125_000          # of a batch, in tokens of the decoder
@@ -88,12 +91,12 @@ class PageStream:
         """Width and height of source images that the mode shows at a sensible scale"""
         if sort.sizes:
             return r.choice(sort.sizes)
-        if mode == "gundam":
+        if MODES[mode][1]:
             c, q = grid
             while True:
                 scale = r.uniform(.5, 1.35) if r.random() < .8 else r.uniform(.4, .6)
                 w, h = int(640 * c * scale * r.uniform(.85, 1.2)), int(640 * q * scale * r.uniform(.85, 1.2))
-                if max(w, h) > 640 and w * h < 4_200_000 and tile_grid(w, h) == grid:
+                if max(w, h) > 640 and w * h < 4_200_000 and tile_grid(w, h, MODES[mode][1]) == grid:
                     return w, h
         if mode in ("tiny", "small"):
             side = 512 if mode == "tiny" else 640
@@ -113,7 +116,7 @@ class PageStream:
         r = self.r
         for _ in range(10):
             w, h = size if r.random() < .3 else (max(24, int(v * r.uniform(.92, 1))) for v in size)
-            if not MODES[mode][1] or max(w, h) > 640 and tile_grid(w, h) == grid:
+            if not MODES[mode][1] or max(w, h) > 640 and tile_grid(w, h, MODES[mode][1]) == grid:
                 return w, h
         return size
 
@@ -165,12 +168,13 @@ class PageStream:
 
     def plan(self, r, mode, level):
         """-> grid, sort and size of the pages of a few batches"""
-        grid = r.choices(list(GRIDS), list(GRIDS.values()))[0] if mode == "gundam" else (2, 3) if MODES[mode][1] else (1, 1)
-        sorts = [s for s in SORTS.get(mode, [ANY]) if not s.sizes or mode != "gundam" or grid == (2, 3)] if level > .6 else [ANY]
+        grids, tile = GRIDS.get(mode, {(1, 1): 1}), MODES[mode][1]
+        grid = r.choices(list(grids), list(grids.values()))[0]
+        sorts = [s for s in SORTS.get(mode, [ANY]) if not s.sizes or not tile or grid == (2, 3)] if level > .6 else [ANY]
         sort = r.choices(sorts, [s.share for s in sorts])[0]
         while True:
             size = self.size(mode, grid, sort, r)
-            if not MODES[mode][1] or tile_grid(*size) == grid:
+            if not tile or tile_grid(*size, tile) == grid:
                 return grid, sort, size
 
     def batches(self, r, mode, level):
