@@ -4,6 +4,7 @@ set -u
 cd "$(dirname "$0")/.."
 . tools/lib.sh
 
+export MAKEFLAGS="-j$(nproc)"
 failed=
 passed=0
 begin=$(date +%s)
