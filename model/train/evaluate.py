@@ -19,13 +19,19 @@ def tensor(im):
     return torch.from_numpy(np.asarray(im, np.uint8).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
+def grid_of(size, mode):
+    """(columns, rows) of tiles; (1, 1): none"""
+    tile = MODES[mode][1]
+    return tile_grid(*size, tile) if tile and max(size) > 640 else (1, 1)
+
+
 def views(path, mode):
     """-> global view, tiles or None, grid"""
     side, tile, squash = MODES[mode]
     im = Image.open(path).convert("RGB")
-    tiles, grid = None, (1, 1)
-    if tile and max(im.size) > 640:
-        grid = c, r = tile_grid(*im.size, tile)
+    tiles, grid = None, grid_of(im.size, mode)
+    if grid != (1, 1):
+        c, r = grid
         big = im.resize((tile * c, tile * r), Image.BICUBIC)
         tiles = torch.stack([tensor(big.crop((x * tile, y * tile, (x + 1) * tile, (y + 1) * tile))) for y in range(r) for x in range(c)])
     if squash:
@@ -147,9 +153,7 @@ def evaluate(model, tokenizer, folder, device, report, log, most_pages=10 ** 6):
     jobs, results = {}, []
     for page in json.load(open(os.path.join(folder, "manifest.json"))):
         for mode in page["modes"]:
-            tile = MODES[mode][1]
-            grid = tile_grid(*page["size"], tile) if tile and max(page["size"]) > 640 else (1, 1)
-            jobs.setdefault((mode, grid, "blocks" in page), []).append(page)
+            jobs.setdefault((mode, grid_of(page["size"], mode), "blocks" in page), []).append(page)
     for (mode, grid, layout), pages in jobs.items():
         for k in range(0, min(len(pages), most_pages), 48):
             some = pages[k:k + 48]

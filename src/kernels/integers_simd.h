@@ -64,6 +64,15 @@ typedef struct PackedWeights {
 
 /* ---- to integers ---- */
 
+/* What stands at from, if that is `size` bytes; else the `there` bytes in part, with zeros behind.
+ */
+INLINE const void *fill_up(const void *from, size_t there, void *part, size_t size) {
+    if (there >= size)
+        return from;
+    memset(part, 0, size);
+    return memcpy(part, from, there);
+}
+
 /* A block to -most..most; returns the scale, NaN if x holds NaN or an infinity. */
 INLINE float quantize_block(const Sums *x, int most, int16_t *to) {
     Integers top = {0};
@@ -83,11 +92,7 @@ INLINE float quantize_block(const Sums *x, int most, int16_t *to) {
 INLINE float quantize_part(const float *x, int count, int most, int16_t *to) {
     float part[BLOCK];
     Sums block[BLOCK / LANES];
-    if (count < BLOCK) {
-        memset(part, 0, sizeof part);
-        memcpy(part, x, (size_t)count * sizeof *x);
-        x = part;
-    }
+    x = fill_up(x, (size_t)count * sizeof *x, part, sizeof part);
     UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
         block[i] = load_lanes(x + i * LANES);
     }
@@ -118,12 +123,7 @@ INLINE void pack_lanes(const float *const *x, int rows, int count, int most, Lan
 /* BLOCK quantized weights, of which `count` are there; what is made of the others meets zeros. */
 INLINE void pack_quantized(const uint8_t *w, int count, WeightType type, int16_t *to) {
     uint8_t part[BLOCK];
-    if (count < BLOCK) {
-        int blocks = ceil_div(count, Q4_BLOCK);
-        memset(part, 0, sizeof part);
-        memcpy(part, w, (size_t)(type == WEIGHT_Q8 ? count : blocks * Q4_BLOCK / 2));
-        w = part;
-    }
+    w = fill_up(w, stored_bytes(type, count), part, weight_bytes(type, BLOCK));
     if (type == WEIGHT_Q8)
         widen_bytes(w, (Integers *)to);
     else
@@ -134,11 +134,7 @@ INLINE void pack_quantized(const uint8_t *w, int count, WeightType type, int16_t
 INLINE float pack_bf16(const uint16_t *w, int count, int16_t *to) {
     uint16_t part[BLOCK];
     Sums block[BLOCK / LANES];
-    if (count < BLOCK) {
-        memset(part, 0, sizeof part);
-        memcpy(part, w, (size_t)count * sizeof *w);
-        w = part;
-    }
+    w = fill_up(w, (size_t)count * sizeof *w, part, sizeof part);
     UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
         block[i] = widen_bf16(w + i * LANES);
     }

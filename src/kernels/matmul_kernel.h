@@ -78,15 +78,22 @@ static inline size_t weight_bytes(WeightType type, int count) {
     return (size_t)count * (size_t)bits[type] / 8;
 }
 
-static inline size_t row_bytes(const Matrix *w) {
-    return w->type == WEIGHT_Q4 ? q4_row_bytes(w->columns) : weight_bytes(w->type, w->columns);
+/* Of the first or last `count` weights of one row, with a whole last block of Q4. */
+static inline size_t stored_bytes(WeightType type, int count) {
+    return type == WEIGHT_Q4 ? q4_row_bytes(count) : weight_bytes(type, count);
 }
 
-/* Row r of the tile's x. */
+static inline size_t row_bytes(const Matrix *w) {
+    return stored_bytes(w->type, w->columns);
+}
+
+/* Row r of the job's x, and of the tile's. */
+static inline const float *job_x(const Matmul *job, int r) {
+    return job->x + (size_t)(job->x_rows ? job->x_rows[r] : r) * (size_t)job->x_stride;
+}
+
 static inline const float *tile_x(const Tile *tile, int r) {
-    const Matmul *job = tile->job;
-    int row = job->x_rows ? job->x_rows[tile->row + r] : tile->row + r;
-    return job->x + (size_t)row * (size_t)job->x_stride;
+    return job_x(tile->job, tile->row + r);
 }
 
 /*

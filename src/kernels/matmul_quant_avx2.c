@@ -15,10 +15,6 @@
 
 /* ---- activations ---- */
 
-INLINE const float *job_x(const Matmul *job, int row) {
-    return job->x + (size_t)(job->x_rows ? job->x_rows[row] : row) * (size_t)job->x_stride;
-}
-
 /* x: [rows][blocks][BLOCK], scales: [rows][blocks] */
 INLINE void quantize_lying(const Matmul *job, const QuantRows *to) {
     for (int r = 0; r < job->rows; r++)
@@ -100,14 +96,11 @@ INLINE WeightRows weight_rows(const Tile *tile, int n, WeightType type, Scales s
 /* A last block that is not whole, with zeros behind it. */
 INLINE WeightRows copy_last(const WeightRows *w, WeightType type, uint8_t (*copy)[BLOCK]) {
     int block = w->columns / BLOCK, rest = w->columns % BLOCK;
-    size_t bytes = type == WEIGHT_Q8 ? (size_t)rest : q4_row_bytes(rest);
     WeightRows last = {.columns = rest,
                        .scales = w->scales + (type == WEIGHT_Q8 ? block : 2 * block)};
-    memset(copy, 0, COLUMNS * sizeof *copy);
-    for (int n = 0; n < COLUMNS; n++) {
-        memcpy(copy[n], w->q[n] + weight_bytes(type, block * BLOCK), bytes);
-        last.q[n] = copy[n];
-    }
+    for (int n = 0; n < COLUMNS; n++)
+        last.q[n] = fill_up(w->q[n] + weight_bytes(type, block * BLOCK), stored_bytes(type, rest),
+                            copy[n], sizeof copy[n]);
     return last;
 }
 

@@ -24,8 +24,7 @@ static double dot(const float *x, const Matrix *w, int row) {
 
 void matmul_reference(const Matmul *job) {
     for (int r = 0; r < job->rows; r++) {
-        const float *x =
-            job->x + (size_t)(job->x_rows ? job->x_rows[r] : r) * (size_t)job->x_stride;
+        const float *x = job_x(job, r);
         for (int n = 0; n < job->w.rows; n++) {
             size_t at = (size_t)r * (size_t)job->y_stride + (size_t)n;
             double v = dot(x, &job->w, n);

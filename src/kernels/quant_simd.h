@@ -44,8 +44,7 @@ INLINE float quantize_block(const float *x, int16_t *out) {
 
 INLINE void quantize_of(const Matmul *job, WeightType type, const QuantRows *rows) {
     for (int r = 0; r < job->rows; r++) {
-        const float *x =
-            job->x + (size_t)(job->x_rows ? job->x_rows[r] : r) * (size_t)job->x_stride;
+        const float *x = job_x(job, r);
         for (int b = 0; b < rows->blocks; b++) {
             size_t block = (size_t)r * (size_t)rows->blocks + (size_t)b;
             int first = b * Q8_BLOCK, rest = job->w.columns - first;
