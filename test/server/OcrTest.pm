@@ -19,7 +19,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes;
 
-our @EXPORT = qw(start_cluster documented_sql pages_read page_text read_file write_file copy_folder nano_folder quick_folder edit_json
+our @EXPORT = qw(start_cluster documented_sql pages_read page_text read_file write_file processes children copy_folder nano_folder quick_folder edit_json
   read_safetensors write_safetensors private_kb median
   bytea load_pages load_image grey_png load_numbered_pages golden golden_text);
 
@@ -39,6 +39,20 @@ sub write_file
 	open my $file, '>:raw', $path or die "$path: $!";
 	print $file $content;
 	close $file or die "$path: $!";
+}
+
+# The processes of which /proc/PID/FILE matches the pattern. One that ends meanwhile has nothing to read.
+sub processes
+{
+	my ($file, $pattern) = @_;
+	return grep { (eval { read_file($_) } // '') =~ $pattern } glob "/proc/[0-9]*/$file";
+}
+
+# The children of a process, those included that ended and nobody waited for.
+sub children
+{
+	my ($pid) = @_;
+	return processes('stat', qr/^\d+ \(.*\) \w $pid /s);
 }
 
 # What is printed on a sample page.

@@ -106,18 +106,17 @@ chmod 0755, $slow_program;
 query(q{UPDATE documents SET content = NULL});
 my $drawing = $node->background_psql('postgres', on_error_stop => 0);
 my $drawer = $drawing->query_safe("SET deepseek_ocr.pdf_command = '$slow_program'; SELECT pg_backend_pid()");
-sub children { return grep { read_file($_) =~ /^\d+ \(.*\) \w $drawer / } grep { -r } glob '/proc/[0-9]*/stat' }
 $drawing->query_until(qr/begun/,
 	"\\echo begun\nCALL ocr_convert('documents', 'document', 'content', mode => 'tiny', batch_size => 1);\n\\echo over\n");
 $node->poll_query_until('postgres', 'SELECT count(*) = 2 FROM pg_ls_tmpdir()') or die 'no PDF is drawn';
-sleep 0.05 until children() == 1;
+sleep 0.05 until children($drawer) == 1;
 query("SELECT pg_cancel_backend($drawer)");
 $drawing->query_until(qr/over/, '');
 my ($kept) = $drawing->{stderr} =~ /canceling statement.*CONTEXT:  ocr_convert: (\d+) pages stored and committed, 0 failed/s;
 is($kept, query(q{SELECT count(*) FROM documents JOIN truth USING (id) WHERE content IS NOT NULL AND truth.id <> 2}) + 3 *
 	query('SELECT count(*) FROM documents WHERE id = 2 AND content IS NOT NULL'), 'a job is cancelled while a PDF is drawn');
 is(query('SELECT count(*) FROM pg_ls_tmpdir()'), '0', 'no temporary file is left');
-is(scalar(children()), 0, 'nor a process');
+is(scalar(children($drawer)), 0, 'nor a process');
 $drawing->quit;
 is(query(q{CALL ocr_convert('documents', 'document', 'content', mode => 'tiny')}), (11 - $kept) . '|0', 'the next call reads the rest');
 query('TRUNCATE ocr_failures');

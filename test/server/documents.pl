@@ -164,7 +164,7 @@ chmod 0755, $fake;
 # Processes of the fake program that are left, and temporary files.
 sub leftovers
 {
-	my @processes = grep { (-r $_ && read_file($_) // '') =~ /\Q$fake\E/ } glob '/proc/[0-9]*/cmdline';
+	my @processes = processes('cmdline', qr/\Q$fake\E/);
 	my @files = glob $node->data_dir . '/base/pgsql_tmp/*';
 	return "@processes @files";
 }
@@ -274,8 +274,7 @@ SQL
 	nothing_left($statement);
 }
 is($files->(), $before, 'no file is left open');
-my @children = grep { (-r $_ && read_file($_) // '') =~ /^\d+ \(.*\) \w $pid / } glob '/proc/[0-9]*/stat';
-is("@children", '', 'and no process to be waited for');
+is(join(' ', children($pid)), '', 'and no process to be waited for');
 unlike($session->{stderr}, qr/temporary files are left|WARNING/, 'and no complaint is heard');
 
 cmp_ok(interrupt($read, "SELECT pg_terminate_backend($pid)"), '<', LATENCY_MS, 'terminated');
