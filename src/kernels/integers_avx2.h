@@ -16,7 +16,9 @@
 #define VECTORS 2
 #define WEIGHT_ROWS 12
 #define DEPTH 512 /* a span of x and the weights that meet it stay in the first cache */
+#define BYTES 0
 
+typedef int16_t Number;
 typedef __m256i Integers;
 typedef __m256 Sums;
 
@@ -28,17 +30,20 @@ INLINE Integers add_words(Integers sums, Integers x, Integers w) {
     return sums;
 }
 
-INLINE Integers spread_pair(int pair) {
-    return _mm256_set1_epi32(pair);
+INLINE Integers spread(int word) {
+    return _mm256_set1_epi32(word);
 }
 
 INLINE Sums to_floats(Integers sums) {
     return _mm256_cvtepi32_ps(sums);
 }
 
-INLINE Integers to_words(Sums a, Sums b) {
-    Integers halves = _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
-    return _mm256_permute4x64_epi64(halves, 0xD8);
+INLINE void put_numbers(const Sums *x, Number *to) {
+    UNROLL for (int i = 0; i < Q8_BLOCK / 16; i++) {
+        Integers a = _mm256_cvtps_epi32(x[2 * i]), b = _mm256_cvtps_epi32(x[2 * i + 1]);
+        Integers words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+        _mm256_storeu_si256((__m256i *)to + i, words);
+    }
 }
 
 INLINE Integers higher(Integers top, Sums x) {
@@ -57,13 +62,13 @@ INLINE Sums widen_bf16(const uint16_t *w) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
-INLINE void widen_bytes(const uint8_t *q, Integers *to) {
+INLINE void take_bytes(const uint8_t *q, Integers *to) {
     UNROLL for (int i = 0; i < Q8_BLOCK / 16; i++) {
         to[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)q + i));
     }
 }
 
-INLINE void widen_nibbles(const uint8_t *q, Integers *to) {
+INLINE void take_nibbles(const uint8_t *q, Integers *to) {
     const Integers nibble = _mm256_set1_epi16(15), eight = _mm256_set1_epi16(8);
     UNROLL for (int i = 0; i < 2; i++) {
         Integers pairs = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)q + i));

@@ -1,5 +1,5 @@
 /*
- * integers_many_simd.h - matmul.c's form for many rows, of 16-bit integers. Included after
+ * integers_many_simd.h - matmul.c's form for many rows, of integers. Included after
  * integers_simd.h; in addition
  *
  *   NAME(prefix)   the name of an exported function
@@ -27,7 +27,11 @@ static inline void fetch_block(const float *x) {
 
 /* Columns k..k+count-1 of the tile's rows of x; what comes next is fetched early. */
 INLINE void pack_x(const Tile *tile, int k, int count, Scratch *scratch) {
-    int most = is_quantized(tile->w->type) ? X_MOST_QUANTIZED : X_MOST;
+    int most = X_MOST_QUANTIZED;
+#if !BYTES
+    if (!is_quantized(tile->w->type))
+        most = X_MOST;
+#endif
     for (int row = 0; row < tile->rows; row += LANES) {
         int rows = min_int(LANES, tile->rows - row), span = row / SPAN;
         for (int b = 0; b < ceil_div(count, BLOCK); b++) {
@@ -40,11 +44,14 @@ INLINE void pack_x(const Tile *tile, int k, int count, Scratch *scratch) {
             }
             pack_lanes(x, rows, count - b * BLOCK, most, &scratch->x[span][b],
                        scratch->x_scales[span][b], row % SPAN);
+#if BYTES
+            begin_lanes(&scratch->x[span][b], row % SPAN, tile->w->type);
+#endif
         }
     }
 }
 
-TARGET void NAME(multiply_many_integers)(const Tile *tile, float *c, void *memory) {
+TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
     int columns = tile->w->columns;
     for (int k = 0; k < columns; k += DEPTH) {

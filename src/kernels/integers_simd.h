@@ -1,23 +1,29 @@
 /*
- * integers_simd.h - products of 16-bit integers, written once over a vector.
+ * integers_simd.h - products of 16-bit or 8-bit integers, written once over a vector.
  *
  * The fastest multiplication of a processor with AVX2 or VNNI, but without pairs of bf16, is
- * that of two vectors of such integers, with neighbours added: it takes twice as many
- * numbers as one of f32.
+ * that of two vectors of 16-bit integers, with neighbours added: it takes twice as many
+ * numbers as one of f32. With VNNI that of 8-bit integers takes twice as many again.
  *
  * Both x and w are integers with a scale for each block along k: of 64, or 32 for Q4. A
  * block's products are added as integers, exactly, and the product of both scales turns
  * their sum into f32; blocks are added in order. So a result does not depend on which
- * kernel made it, nor on the vector. For 64 products to fit into 32 bits, x has 16 bits where
- * weights have 8 or 4, else x has 13 bits and w 14, sign included, which is finer than the
- * bf16 that other processors take.
+ * kernel of these numbers made it, nor on the vector. For 64 products to fit into 32 bits, x
+ * has 16 bits where weights have 8 or 4, else x has 13 bits and w 14, sign included, which is
+ * finer than the bf16 that other processors take. Numbers of 8 bits are for weights that have
+ * no more: rounding x then costs about what rounding the weights did.
  *
  * As in words_simd.h rows of x are transposed to stand side by side in the lanes. A word
- * is a pair of neighbours along k, and a word of w is spread over all lanes.
+ * is two or four neighbours along k, and a word of w is spread over all lanes.
+ *
+ * The multiplication of bytes is one of unsigned numbers by signed ones. So weights are
+ * raised until none is negative, and each block's sum begins at what that will add, negated:
+ * a multiple of the sum of its x.
  *
  * Each instruction set's file defines the vector and includes this.
  *
  *   TARGET, INLINE   as in matmul_simd.h
+ *   BYTES            numbers have 8 bits, and weights are quantized; else 16
  *   LANES            words of a vector
  *   VECTORS          of x, side by side
  *   WEIGHT_ROWS      sums that, with what they need, fill the registers; a multiple of each
@@ -29,36 +35,52 @@
  *   Sums     load_lanes(const float *x), void store_lanes(float *to, Sums values)
  *   Sums     add_product(Sums sum, Sums a, Sums b)
  *   void     transpose(Sums *rows)                      rows[LANES], a square of words
- *   Integers add_words(Integers sums, Integers x, Integers w)   the two products of each word;
+ *   Integers add_words(Integers sums, Integers x, Integers w)   the products of each word;
  *            in this order and in place: left to itself, the compiler reorders until registers
  *            do not suffice
- *   Integers spread_pair(int pair)                      over all lanes
+ *   Integers spread(int word)                           over all lanes
  *   Sums     to_floats(Integers sums)
- *   Integers to_words(Sums a, Sums b)                   rounded, a's before b's
+ *   void     put_numbers(const Sums *x, Number *to)     rounded: x[BLOCK / LANES], to[BLOCK]
  *   Integers higher(Integers top, Sums x)               the larger of top and x's magnitude, as
  *                                                       bits, so that NaN is above all
  *   float    highest(Integers top)
- *   Sums     widen_bf16(const uint16_t *w)              w[LANES]
- *   void     widen_bytes(const uint8_t *q, Integers *to)      integers of Q8: q[BLOCK]
- *   void     widen_nibbles(const uint8_t *q, Integers *to)    of two blocks of Q4: q[BLOCK / 2]
+ *   Sums     widen_bf16(const uint16_t *w)              w[LANES]; not for BYTES
+ *   void     take_bytes(const uint8_t *q, Integers *to)       integers of Q8: q[BLOCK]
+ *   void     take_nibbles(const uint8_t *q, Integers *to)     of two blocks of Q4: q[BLOCK / 2]
+ *            as Weight, which of BYTES is raised, by RAISED_Q8 and RAISED_Q4
  */
 #include <math.h>
 
 #define BLOCK Q8_BLOCK /* of x; of w too, but that of Q4 is half as long */
-#define WORDS (BLOCK / 2)
+#define NEIGHBOURS ((int)(sizeof(int) / sizeof(Number)))
+#define WORDS (BLOCK / NEIGHBOURS)
 #define SPAN (VECTORS * LANES) /* rows of x side by side */
 #define BLOCKS (DEPTH / BLOCK)
 #define CACHE_LINE 64
 
+#if BYTES
+#define X_MOST_QUANTIZED 127
+#define RAISED_Q8 128
+#define RAISED_Q4 8
+typedef uint8_t Weight;
+#else
 #define X_MOST_QUANTIZED 32767 /* 64 * 32767 * 127 < 2^31 */
 #define X_MOST 4095            /* 64 * 4095 * 8191 < 2^31 */
 #define W_MOST 8191
+typedef int16_t Weight;
+#endif
 
-typedef int16_t LaneBlock[WORDS][SPAN][2]; /* a block of SPAN rows of x */
+/* A block of SPAN rows of x. */
+typedef struct LaneBlock {
+    Number x[WORDS][SPAN][NEIGHBOURS];
+#if BYTES
+    int begin[2][SPAN]; /* of the block's sums; if weights are Q4, of its halves' */
+#endif
+} LaneBlock;
 
 /* Rows of weights, as integers. */
 typedef struct PackedWeights {
-    int16_t w[WEIGHT_ROWS][DEPTH];
+    Weight w[WEIGHT_ROWS][DEPTH];
     float scales[WEIGHT_ROWS][2 * BLOCKS];
 } PackedWeights;
 
@@ -74,22 +96,23 @@ INLINE const void *fill_up(const void *from, size_t there, void *part, size_t si
 }
 
 /* A block to -most..most; returns the scale, NaN if x holds NaN or an infinity. */
-INLINE float quantize_block(const Sums *x, int most, int16_t *to) {
+INLINE float quantize_block(const Sums *x, int most, Number *to) {
     Integers top = {0};
+    Sums scaled[BLOCK / LANES];
     UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
         top = higher(top, x[i]);
     }
     float largest = highest(top);
     float inverse = largest > 0x1p-100f ? (float)most / largest : 0;
-    UNROLL for (int i = 0; i < BLOCK / LANES; i += 2) {
-        Integers words = to_words(x[i] * inverse, x[i + 1] * inverse);
-        memcpy(to + i * LANES, &words, sizeof words);
+    UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
+        scaled[i] = x[i] * inverse;
     }
+    put_numbers(scaled, to);
     return isfinite(largest) ? largest / (float)most : NAN;
 }
 
 /* The same of x's first `count` elements, as if zeros followed. */
-INLINE float quantize_part(const float *x, int count, int most, int16_t *to) {
+INLINE float quantize_part(const float *x, int count, int most, Number *to) {
     float part[BLOCK];
     Sums block[BLOCK / LANES];
     x = fill_up(x, (size_t)count * sizeof *x, part, sizeof part);
@@ -105,31 +128,46 @@ INLINE float quantize_part(const float *x, int count, int most, int16_t *to) {
  */
 INLINE void pack_lanes(const float *const *x, int rows, int count, int most, LaneBlock *to,
                        float *scales, int lane) {
-    int16_t integers[LANES][BLOCK];
+    Number numbers[LANES][BLOCK];
     for (int i = 0; i < LANES; i++)
-        scales[lane + i] = quantize_part(x[min_int(i, rows - 1)], count, most, integers[i]);
+        scales[lane + i] = quantize_part(x[min_int(i, rows - 1)], count, most, numbers[i]);
     for (int word = 0; word < WORDS; word += LANES) {
         Sums square[LANES];
         UNROLL for (int i = 0; i < LANES; i++) {
-            memcpy(&square[i], integers[i] + 2 * word, sizeof square[i]);
+            memcpy(&square[i], numbers[i] + NEIGHBOURS * word, sizeof square[i]);
         }
         transpose(square);
         UNROLL for (int i = 0; i < LANES; i++) {
-            *(Sums *)(*to)[word + i][lane] = square[i];
+            *(Sums *)to->x[word + i][lane] = square[i];
         }
     }
 }
 
+#if BYTES
+/* Where the sums of LANES rows of a block begin, by weights of this type. */
+INLINE void begin_lanes(LaneBlock *block, int lane, WeightType type) {
+    Integers sums[2] = {{0}}; /* of x, each word's numbers times the raise */
+    Integers raised = spread(0x01010101 * (type == WEIGHT_Q8 ? RAISED_Q8 : RAISED_Q4));
+    UNROLL for (int word = 0; word < WORDS; word++) {
+        int half = type == WEIGHT_Q4 && word >= WORDS / 2;
+        sums[half] = add_words(sums[half], *(Integers *)block->x[word][lane], raised);
+    }
+    for (int half = 0; half < 2; half++)
+        *(Integers *)(block->begin[half] + lane) = negate(sums[half]);
+}
+#endif
+
 /* BLOCK quantized weights, of which `count` are there; what is made of the others meets zeros. */
-INLINE void pack_quantized(const uint8_t *w, int count, WeightType type, int16_t *to) {
+INLINE void pack_quantized(const uint8_t *w, int count, WeightType type, Weight *to) {
     uint8_t part[BLOCK];
     w = fill_up(w, stored_bytes(type, count), part, weight_bytes(type, BLOCK));
     if (type == WEIGHT_Q8)
-        widen_bytes(w, (Integers *)to);
+        take_bytes(w, (Integers *)to);
     else
-        widen_nibbles(w, (Integers *)to);
+        take_nibbles(w, (Integers *)to);
 }
 
+#if !BYTES
 /* The same of bf16; returns the scale. */
 INLINE float pack_bf16(const uint16_t *w, int count, int16_t *to) {
     uint16_t part[BLOCK];
@@ -140,17 +178,20 @@ INLINE float pack_bf16(const uint16_t *w, int count, int16_t *to) {
     }
     return quantize_block(block, W_MOST, to);
 }
+#endif
 
 /* Columns k..k+count-1 of the tile's weight row n, filled up to whole blocks of x. */
-INLINE void pack_weights(const Tile *tile, int n, int k, int count, int16_t *to, float *scales) {
+INLINE void pack_weights(const Tile *tile, int n, int k, int count, Weight *to, float *scales) {
     WeightType type = tile->w->type;
     const char *w = tile_w(tile, n) + weight_bytes(type, k);
+#if !BYTES
     if (type == WEIGHT_BF16) {
         for (int first = 0; first < count; first += BLOCK)
             scales[first / BLOCK] =
                 pack_bf16((const uint16_t *)w + first, count - first, to + first);
         return;
     }
+#endif
     int block = type == WEIGHT_Q8 ? Q8_BLOCK : Q4_BLOCK;
     const uint16_t *from = tile_scales(tile, n) + k / block;
     for (int first = 0; first < count; first += BLOCK)
@@ -170,7 +211,7 @@ INLINE void pack_weights(const Tile *tile, int n, int k, int count, int16_t *to,
 typedef struct Product {
     LaneBlock *x;                  /* [blocks] */
     float (*x_scales)[SPAN];       /* [blocks] */
-    int16_t (*w)[DEPTH];           /* [group] */
+    Weight (*w)[DEPTH];            /* [group] */
     float (*w_scales)[2 * BLOCKS]; /* [group] */
     float (*sums)[SPAN];           /* [group] */
     int blocks;
@@ -186,30 +227,35 @@ INLINE void begin_sums(const Product *p, int vectors) {
     }
 }
 
-INLINE Integers spread_word(const int16_t *word) {
-    int pair;
-    memcpy(&pair, word, sizeof pair);
-    return spread_pair(pair);
+INLINE Integers spread_word(const Weight *from) {
+    int word;
+    memcpy(&word, from, sizeof word);
+    return spread(word);
 }
 
 /* Of block b of weights, `words` long, which is WORDS or half of it. */
 INLINE void multiply_block(const Product *p, int b, int words, int vectors) {
     const int group = GROUP(vectors);
     Integers dots[WEIGHT_ROWS][VECTORS];
-    const int16_t(*x)[SPAN][2] = p->x[0] + b * words;
+    const LaneBlock *x = &p->x[b * words / WORDS];
     const float *x_scales = p->x_scales[b * words / WORDS];
+    const int first = b * words % WORDS;
     UNROLL for (int n = 0; n < group; n++) {
         UNROLL for (int v = 0; v < vectors; v++) {
+#if BYTES
+            dots[n][v] = *(const Integers *)(x->begin[first != 0] + v * LANES);
+#else
             dots[n][v] = (Integers){0};
+#endif
         }
     }
     for (int k = 0; k < words; k++) {
         Integers xs[VECTORS];
         UNROLL for (int v = 0; v < vectors; v++) {
-            xs[v] = *(const Integers *)x[k][v * LANES];
+            xs[v] = *(const Integers *)x->x[first + k][v * LANES];
         }
         UNROLL for (int n = 0; n < group; n++) {
-            Integers ws = spread_word(p->w[n] + 2 * (b * words + k));
+            Integers ws = spread_word(p->w[n] + NEIGHBOURS * (b * words + k));
             UNROLL for (int v = 0; v < vectors; v++) {
                 dots[n][v] = add_words(dots[n][v], xs[v], ws);
             }

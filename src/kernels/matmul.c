@@ -26,9 +26,10 @@
  * (integers_simd.h).
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with
- * activations as 16-bit integers, made before the loop begins; otherwise they become
- * f32, bf16 or 16-bit integers in scratch. Which of the two is decided for a call, by its
- * longest job: what an expert makes of a prompt does not depend on how many rows chose it.
+ * activations as 16-bit integers, made before the loop begins. For many rows both become
+ * 8-bit integers where there is VNNI, 16-bit ones with AVX2, else f32. Which of the two is decided
+ * for a call, by its longest job: what an expert makes of a prompt does not depend on how many rows
+ * chose it.
  *
  * A row's result does not depend on how many rows there are, where tiles were cut
  * or how many threads there are. With f32 it does not even depend on which of the
@@ -113,6 +114,7 @@ static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3};
 static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
 static const Kernel integers_avx2 = {multiply_few_avx2, multiply_many_integers_avx2, 16};
 static const Kernel integers_vnni = {multiply_few_avx512, multiply_many_integers_vnni, 16};
+static const Kernel bytes_vnni = {multiply_few_avx512, multiply_many_bytes_vnni, 16};
 static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 16};
 static const Kernel amx = {multiply_few_bf16, multiply_many_amx, 16};
 
@@ -128,9 +130,8 @@ static const Kernel *fast_kernel(CpuLevel level) {
                                       : exact_kernel(level);
 }
 
-/* The AMX kernel takes weights as they lie, so they must be bf16. */
 static const Kernel *unpacking_kernel(CpuLevel level) {
-    return level >= CPU_AVX512_BF16 ? &bf16 : fast_kernel(level);
+    return level >= CPU_AVX512_VNNI ? &bytes_vnni : fast_kernel(level);
 }
 
 static const QuantKernel quant_avx2 = {quantize_rows_avx2, multiply_quant_avx2};

@@ -39,15 +39,6 @@ INLINE Operand load_w_part(const void *w, WeightType type, int count) {
     return _mm512_maskz_loadu_epi16((1u << count) - 1, w);
 }
 
-INLINE __m512 widen_q8_half(const int8_t *q, float scale) {
-    __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)q));
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(wide), _mm512_set1_ps(scale));
-}
-
-INLINE Operand widen_q8(const int8_t *q, float scale) {
-    return (__m512i)_mm512_cvtne2ps_pbh(widen_q8_half(q + 16, scale), widen_q8_half(q, scale));
-}
-
 INLINE Operand load_packed(const Element *from) {
     return _mm512_load_si512(from);
 }
@@ -117,22 +108,18 @@ INLINE void multiply_weights(const Tile *tile, WordProduct product, int n, WordS
 
 /* Fetch what copying rows n..n+rows-1 of weights will take first. */
 INLINE void fetch_weights(const Tile *tile, int n, int rows, int k) {
-    for (int i = 0; i < rows; i++) {
-        const char *row = tile_w(tile, n + i) + weight_bytes(tile->w->type, k);
-        __builtin_prefetch(row);
-        if (is_quantized(tile->w->type))
-            __builtin_prefetch(tile_scales(tile, n + i));
-    }
+    for (int i = 0; i < rows; i++)
+        __builtin_prefetch(tile_w(tile, n + i) + weight_bytes(WEIGHT_BF16, k));
 }
 
 /*
- * Weights are taken as they lie, in groups of COLUMNS rows; they are copied where
- * a group is not whole, and where they are not bf16 or a row is no whole words.
+ * Weights, which are bf16, are taken as they lie, in groups of COLUMNS rows; they are copied
+ * where a group is not whole or a row is no whole words.
  */
 TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
     WordScratch *scratch = memory;
     const Matrix *w = tile->w;
-    bool lying = w->type == WEIGHT_BF16 && w->columns % PAIR == 0;
+    bool lying = w->columns % PAIR == 0;
     int group = lying ? WEIGHT_ROWS : COPIED_ROWS;
     size_t stride = (size_t)(w->columns / PAIR);
     for (int k = 0; k < w->columns; k += WORD_DEPTH) {
@@ -145,11 +132,11 @@ TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
             bool last = n + group >= tile->columns;
             int next_n = last ? 0 : n + group, next_k = last ? k + WORD_DEPTH : k;
             WordProduct product = {.span = SPAN, .words = ceil_div(count, PAIR), .add = k > 0};
-            product.next = tile_w(tile, next_n) + weight_bytes(w->type, next_k);
+            product.next = tile_w(tile, next_n) + weight_bytes(WEIGHT_BF16, next_k);
             product.next_stride = row_bytes(w);
-            product.next_word = (int)weight_bytes(w->type, PAIR);
+            product.next_word = (int)weight_bytes(WEIGHT_BF16, PAIR);
             if (as_they_lie > 0) {
-                product.a = tile_w(tile, n) + weight_bytes(w->type, k);
+                product.a = tile_w(tile, n) + weight_bytes(WEIGHT_BF16, k);
                 product.a_stride = stride;
                 product.rows = as_they_lie;
                 multiply_weights(tile, product, n, scratch);
@@ -158,7 +145,8 @@ TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
                 int rows = ceil_div(columns - as_they_lie, COLUMNS) * COLUMNS;
                 fetch_weights(tile, next_n, rows, next_k);
                 for (int i = 0; i < rows; i++)
-                    pack_w(tile, n + as_they_lie + i, k, count, scratch->w[i]);
+                    pack_w_of(tile_w(tile, n + as_they_lie + i) + weight_bytes(WEIGHT_BF16, k),
+                              WEIGHT_BF16, count, scratch->w[i]);
                 product.a = scratch->w[0];
                 product.a_stride = WORD_DEPTH / PAIR;
                 product.rows = columns - as_they_lie;

@@ -2,7 +2,7 @@
 #if defined(__x86_64__)
 #include "kernels/integers_avx2.h"
 
-#define NAME(prefix) prefix##_avx2
+#define NAME(prefix) prefix##_integers_avx2
 #define X_DEPTH DEPTH
 
 #include "kernels/integers_many_simd.h"

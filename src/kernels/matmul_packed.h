@@ -1,6 +1,47 @@
 /*
- * matmul_packed.h - the form for many rows, of f32. Included after matmul_simd.h.
+ * matmul_packed.h - the form for many rows, of f32. Included after matmul_simd.h; in addition
+ *
+ *   Operand widen_q8(const int8_t *q, float scale)   q[STEP] of one block, times scale
  */
+/* Columns first..first+count-1 of a row, first a multiple of the block. */
+INLINE void pack_q8(const int8_t *q, const uint16_t *scales, int first, int count, Element *to) {
+    int k = 0;
+    for (; k + Q8_BLOCK <= count; k += Q8_BLOCK) {
+        float scale = bf16_to_f32(scales[(first + k) / Q8_BLOCK]);
+        UNROLL for (int i = 0; i < Q8_BLOCK; i += STEP) {
+            store_packed(to + k + i, widen_q8(q + first + k + i, scale));
+        }
+    }
+    if (k < count) {
+        float values[Q8_BLOCK];
+        dequantize_q8(q, scales, first + k, count - k, values);
+        pack_x(values, count - k, to + k);
+    }
+}
+
+INLINE void pack_q4(const uint8_t *q, const uint16_t *scales, int first, int count, Element *to) {
+    float values[DEPTH];
+    dequantize_q4(q, scales, first, count, values);
+    pack_x(values, count, to);
+}
+
+/* Columns k..k+count-1 of the tile's weight row n. */
+INLINE void pack_w(const Tile *tile, int n, int k, int count, Element *to) {
+    WeightType type = tile->w->type;
+    const char *w = tile_w(tile, n);
+    if (type == WEIGHT_Q8) {
+        pack_q8((const int8_t *)w, tile_scales(tile, n), k, count, to);
+    } else if (type == WEIGHT_Q4) {
+        pack_q4((const uint8_t *)w, tile_scales(tile, n), k, count, to);
+    } else if (type == WEIGHT_BF16) {
+        pack_w_of(w + weight_bytes(type, k), WEIGHT_BF16, count, to);
+    } else if (type == WEIGHT_F16) {
+        pack_w_of(w + weight_bytes(type, k), WEIGHT_F16, count, to);
+    } else {
+        pack_w_of(w + weight_bytes(type, k), WEIGHT_F32, count, to);
+    }
+}
+
 /* c[rows][COLUMNS], rows TILE_COLUMNS apart, (+)= x[rows] w[COLUMNS]^T */
 INLINE void multiply_packed(const Element *x, const Element *w, int count, int rows, float *c,
                             bool first) {

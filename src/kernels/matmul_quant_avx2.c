@@ -129,9 +129,9 @@ INLINE void multiply_column(const QuantRows *x, int x_block, int rows, const Wei
     __m256i weights[4];
     __builtin_prefetch(q + w->ahead);
     if (type == WEIGHT_Q8)
-        widen_bytes(q, weights);
+        take_bytes(q, weights);
     else
-        widen_nibbles(q, weights);
+        take_nibbles(q, weights);
     UNROLL for (int r = 0; r < rows; r++) {
         const __m256i *from =
             (const __m256i *)(x->x + ((size_t)(r * x->blocks) + (size_t)x_block) * BLOCK);

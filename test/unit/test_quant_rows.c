@@ -1,6 +1,6 @@
 /*
  * Products by quantized weights, at every CPU level: exact ones against double
- * precision, fast ones within what rounding activations to 16 bits or bf16 may cost.
+ * precision, fast ones within what rounding activations may cost.
  */
 #include "guarded.h"
 #include "support.h"
@@ -94,9 +94,25 @@ static double error_of(const Weights *weights, const float *x, int rows, const f
     return worst;
 }
 
-/* Many rows of x, with such weights. */
-static bool rounds_to_integers(int level) {
-    return level == CPU_AVX2 || level == CPU_AVX512_VNNI;
+/* Bits of the integers that many rows of x become; 0: none. */
+static int integer_bits(int level) {
+    return level >= CPU_AVX512_VNNI ? 8 : level == CPU_AVX2 ? 16 : 0;
+}
+
+/* The same x as integers of 8 bits would have it. */
+static float *rounded_to_bytes(const float *x, int rows, int columns) {
+    float *out = malloc((size_t)(rows * columns) * sizeof *out);
+    for (int r = 0; r < rows; r++)
+        for (int first = 0; first < columns; first += Q8_BLOCK) {
+            int count = columns - first < Q8_BLOCK ? columns - first : Q8_BLOCK;
+            size_t at = (size_t)(r * columns + first);
+            float largest = 0;
+            for (int k = 0; k < count; k++)
+                largest = fmaxf(largest, fabsf(x[at + (size_t)k]));
+            for (int k = 0; k < count; k++)
+                out[at + (size_t)k] = rintf(x[at + (size_t)k] * (127 / largest)) * (largest / 127);
+        }
+    return out;
 }
 
 static void products_are_close(void **state) {
@@ -110,15 +126,21 @@ static void products_are_close(void **state) {
             for (size_t h = 0; h < sizeof heights / sizeof *heights; h++) {
                 int rows = heights[h];
                 float *x = make_x(rows, widths[i], &random), y[40 * COLUMNS];
+                float *bytes = rounded_to_bytes(x, rows, widths[i]);
                 for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
                     cpu_force_level((CpuLevel)level);
                     run(&weights, x, rows, PRECISION_EXACT, y);
                     assert_true(error_of(&weights, x, rows, y) < 1e-6);
                     run(&weights, x, rows, PRECISION_FAST, y);
-                    double most = rows <= 16 || rounds_to_integers(level) ? 1e-4 : 0.01;
-                    assert_true(error_of(&weights, x, rows, y) < most);
+                    bool many = rows > 16;
+                    double most = many && integer_bits(level) == 0 ? 1e-6 : 1e-4;
+                    if (many && integer_bits(level) == 8)
+                        assert_true(error_of(&weights, bytes, rows, y) < 1e-6);
+                    else
+                        assert_true(error_of(&weights, x, rows, y) < most);
                 }
                 free(x);
+                free(bytes);
             }
             free_weights(&weights);
         }
@@ -190,7 +212,7 @@ static void jobs_do_not_meet(void **state) {
         free_weights(&weights[i]);
 }
 
-/* A row among many has the same bits by any vector of integers, however many there are. */
+/* A row among many has the same bits at all levels of the same integers, however many there are. */
 static void integers_are_the_same(void **state) {
     (void)state;
     enum { ROWS = 170 };
@@ -201,21 +223,57 @@ static void integers_are_the_same(void **state) {
         for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
             Weights weights = make_weights((WeightType)type, widths[i], &random);
             float *x = make_x(ROWS, widths[i], &random);
-            cpu_force_level(CPU_AVX2);
-            run(&weights, x, ROWS, PRECISION_FAST, all);
-            for (int level = CPU_AVX2; level <= (int)cpu_best_level(); level++)
-                for (int rows = 17; rounds_to_integers(level) && rows <= ROWS; rows += 17) {
-                    cpu_force_level((CpuLevel)level);
+            int bits = 0;
+            for (int level = CPU_AVX2; level <= (int)cpu_best_level(); level++) {
+                cpu_force_level((CpuLevel)level);
+                if (integer_bits(level) != bits)
+                    run(&weights, x, ROWS, PRECISION_FAST, all);
+                bits = integer_bits(level);
+                for (int rows = 17; bits && rows <= ROWS; rows += 17) {
                     memset(y, 0xFF, ROWS * COLUMNS * sizeof *y);
                     run(&weights, x, rows, PRECISION_FAST, y);
                     assert_memory_equal(all, y, (size_t)(rows * COLUMNS) * sizeof *y);
                 }
+            }
             free(x);
             free_weights(&weights);
         }
     cpu_force_level(cpu_best_level());
     free(all);
     free(y);
+}
+
+/* Sums of the largest integers that there are do not overflow. */
+static void the_largest_sums_fit(void **state) {
+    (void)state;
+    enum { WIDTH = 128, ROWS = 20 };
+    float ones[WIDTH], x[ROWS * WIDTH], y[ROWS * COLUMNS];
+    uint64_t random = 25;
+    for (int k = 0; k < WIDTH; k++)
+        ones[k] = 1;
+    for (int type = WEIGHT_Q8; type <= WEIGHT_Q4; type++) {
+        Weights weights = make_weights((WeightType)type, WIDTH, &random);
+        for (int n = 0; n < COLUMNS; n++)
+            if (type == WEIGHT_Q8)
+                quantize_q8(ones, WIDTH, (int8_t *)weights.q.data + n * WIDTH,
+                            (uint16_t *)weights.scales.data + n * q8_blocks(WIDTH));
+            else
+                quantize_q4(ones, WIDTH, (uint8_t *)weights.q.data + n * WIDTH / 2,
+                            (uint16_t *)weights.scales.data + n * q4_blocks(WIDTH));
+        for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++)
+            for (int i = 0; i < 4; i++) {
+                int rows = i < 2 ? 1 : ROWS;
+                float sign = i % 2 ? -1 : 1;
+                for (int k = 0; k < rows * WIDTH; k++)
+                    x[k] = sign;
+                cpu_force_level((CpuLevel)level);
+                run(&weights, x, rows, PRECISION_FAST, y);
+                for (int n = 0; n < rows * COLUMNS; n++) /* the scale of 1 / 127 is a bf16 */
+                    assert_true(fabsf(y[n] - sign * WIDTH) < 0.004f * WIDTH);
+            }
+        free_weights(&weights);
+    }
+    cpu_force_level(cpu_best_level());
 }
 
 /*
@@ -306,7 +364,7 @@ int main(void) {
         cmocka_unit_test(products_are_close),    cmocka_unit_test(rows_do_not_meet),
         cmocka_unit_test(jobs_do_not_meet),      cmocka_unit_test(the_longest_job_decides),
         cmocka_unit_test(very_long_rows),        cmocka_unit_test(odd_values_show),
-        cmocka_unit_test(integers_are_the_same),
+        cmocka_unit_test(integers_are_the_same), cmocka_unit_test(the_largest_sums_fit),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

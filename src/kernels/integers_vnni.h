@@ -1,0 +1,44 @@
+/*
+ * integers_vnni.h - the vectors of integers_simd.h by AVX512-VNNI, but for those that depend on
+ * how long a number is. An instruction adds the products of 16 words to 16 sums, as fast as one
+ * of f32 adds 16 products. Private to matmul_integers_vnni.c and matmul_bytes_vnni.c.
+ */
+#ifndef OCR_INTEGERS_VNNI_H
+#define OCR_INTEGERS_VNNI_H
+
+#include "kernels/matmul_kernel.h"
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define LANES 16
+#define VECTORS 3
+#define WEIGHT_ROWS 24
+#define DEPTH 256 /* a span of x and a group of weights stay in the first cache */
+
+typedef __m512i Integers;
+typedef __m512 Sums;
+
+#include "kernels/matmul_avx512.h"
+
+INLINE Integers spread(int word) {
+    return _mm512_set1_epi32(word);
+}
+
+INLINE Sums to_floats(Integers sums) {
+    return _mm512_cvtepi32_ps(sums);
+}
+
+INLINE Integers higher(Integers top, Sums x) {
+    return _mm512_max_epi32(top, _mm512_and_si512((Integers)x, _mm512_set1_epi32(0x7FFFFFFF)));
+}
+
+INLINE float highest(Integers top) {
+    int bits = _mm512_reduce_max_epi32(top);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+#endif
