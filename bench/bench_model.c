@@ -416,7 +416,7 @@ static json_t *report(void) {
         steps[i] = time_decode(options.batches[i]);
     probe(&limits);
 
-    int cache_bytes = options.compute == OCR_COMPUTE_F32 ? 4 : 2;
+    Precision precision = options.compute == OCR_COMPUTE_F32 ? PRECISION_EXACT : PRECISION_FAST;
     int positions = page.plan.prompt_positions + options.tokens / 2;
     ViewPlan views = view_plan(&page.plan);
     PageWork work = work_of_page(model, &views, page.plan.prompt_positions);
@@ -437,7 +437,7 @@ static json_t *report(void) {
     for (int i = 0; i < options.batch_count; i++)
         json_array_append_new(
             rows, report_decode(options.batches[i], steps[i],
-                                work_token_bytes(model, options.batches[i], positions, cache_bytes),
+                                work_token_bytes(model, options.batches[i], positions, precision),
                                 limits.read_gbs));
     printf("\nprivate memory of a page %ld MB\n", private);
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:i, s:o}", "model", options.model,

@@ -1,5 +1,6 @@
 #include "work.h"
 
+#include "decoder/decoder.h"
 #include "kernels/quant.h"
 
 #include <math.h>
@@ -97,8 +98,17 @@ static double mlp_bytes(const Mlp *mlp) {
     return matrix_bytes(&mlp->gate) + matrix_bytes(&mlp->up) + matrix_bytes(&mlp->down);
 }
 
-double work_token_bytes(const OcrModel *model, int pages, int positions, int cache_bytes) {
+/* Of a head's keys and values at a position. */
+static double cache_bytes(const OcrModel *model, Precision precision) {
     const DecoderConfig *config = &model->config.decoder;
+    WeightType type = decoder_cache_type(config, model->weights.layers[0].q.type, precision);
+    Matrix row = {.type = type, .rows = 2, .columns = config->hidden / config->heads};
+    return matrix_bytes(&row);
+}
+
+double work_token_bytes(const OcrModel *model, int pages, int positions, Precision precision) {
+    const DecoderConfig *config = &model->config.decoder;
+    double head = cache_bytes(model, precision);
     double unchosen = 1 - (double)config->experts_per_token / config->experts;
     double visited = config->experts * (1 - pow(unchosen, pages));
     double total = matrix_bytes(&model->weights.lm_head);
@@ -106,7 +116,7 @@ double work_token_bytes(const OcrModel *model, int pages, int positions, int cac
         const DecoderLayer *layer = &model->weights.layers[i];
         total += matrix_bytes(&layer->q) + matrix_bytes(&layer->k) + matrix_bytes(&layer->v) +
                  matrix_bytes(&layer->o) + mlp_bytes(&layer->mlp) +
-                 2.0 * pages * positions * config->hidden * cache_bytes;
+                 (double)pages * positions * config->heads * head;
         if (layer->experts)
             total += matrix_bytes(&layer->router) + visited * mlp_bytes(&layer->experts[0]);
     }

@@ -23,8 +23,8 @@ PageWork work_of_page(const OcrModel *model, const ViewPlan *views, int prompt_p
  * Bytes that a decode step of `pages` pages reads at least, each at a context of
  * `positions`: every weight that is used once, and the pages' keys and values.
  * Experts are counted as if each page chose its own at random: experts * (1 - (1 -
- * chosen / experts) ^ pages). cache_bytes: of one number in the cache.
+ * chosen / experts) ^ pages).
  */
-double work_token_bytes(const OcrModel *model, int pages, int positions, int cache_bytes);
+double work_token_bytes(const OcrModel *model, int pages, int positions, Precision precision);
 
 #endif

@@ -98,8 +98,10 @@ static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena 
 
     session->compute.precision =
         limits->compute == OCR_COMPUTE_F32 ? PRECISION_EXACT : PRECISION_FAST;
-    CacheShape cache = decoder_cache_shape(&config->decoder, limits->slots, limits->positions,
-                                           session->compute.precision);
+    WeightType cache_type = decoder_cache_type(&config->decoder, model->weights.layers[0].q.type,
+                                               session->compute.precision);
+    CacheShape cache =
+        decoder_cache_shape(&config->decoder, limits->slots, limits->positions, cache_type);
     size_t encoder_floats = encoder_thread_floats(config, limits->view_size);
     size_t decoder_floats = cache_thread_floats(&cache);
     session->compute.matmul_scratch = arena_take(arena, 1, matmul_scratch_bytes(limits->threads));

@@ -3,6 +3,7 @@
 #include "base/numbers.h"
 #include "kernels/attend.h"
 #include "kernels/convert.h"
+#include "kernels/quant.h"
 #include "kernels/rows.h"
 
 #include <math.h>
@@ -18,45 +19,66 @@ static size_t part_floats(const CacheShape *shape) {
     return (size_t)shape->dim + 2;
 }
 
+/* Bytes of a row, and its scales. */
+static size_t row_bytes(const CacheShape *shape) {
+    static const size_t element[] = {[WEIGHT_F32] = 4, [WEIGHT_BF16] = 2, [WEIGHT_Q8] = 1};
+    return (size_t)shape->dim * element[shape->type];
+}
+
+static size_t row_scales(const CacheShape *shape) {
+    return shape->type == WEIGHT_Q8 ? (size_t)q8_blocks(shape->dim) : 0;
+}
+
 void cache_layout(Cache *cache, const CacheShape *shape, Arena *arena) {
     size_t planes = (size_t)shape->slots * (size_t)shape->layers * 2;
-    size_t width = (size_t)shape->heads * (size_t)shape->dim;
-    size_t element = shape->type == WEIGHT_F32 ? sizeof(float) : sizeof(uint16_t);
+    size_t plane_rows = (size_t)shape->heads * (size_t)shape->positions;
     size_t rows = (size_t)min_int(shape->slots, DECODER_TOKEN_ROWS);
     size_t parts = rows * (size_t)shape->heads * (size_t)max_stretches(shape);
     cache->shape = *shape;
-    cache->data = arena_take(arena, planes * (size_t)shape->positions, width * element);
+    cache->data = arena_take(arena, planes, plane_rows * row_bytes(shape));
+    cache->scales = arena_take(arena, planes, plane_rows * row_scales(shape) * sizeof(uint16_t));
     cache->parts = ARENA_TAKE(arena, float, parts *part_floats(shape));
 }
 
 /* A tile's scores, keys or values of a stretch as f32, and sums of values: of all and of one. */
 size_t cache_thread_floats(const CacheShape *shape) {
-    size_t dim = (size_t)shape->dim;
-    return TILE * CACHE_STRETCH + CACHE_STRETCH * dim + 2 * TILE * dim;
+    size_t dim = (size_t)shape->dim, stride = (size_t)attend_stride(shape->dim);
+    return TILE * CACHE_STRETCH + CACHE_STRETCH * stride + 2 * TILE * dim;
 }
 
-/* Keys (kind 0) or values (kind 1) of one head, from a position on. */
-static char *cached(const Cache *cache, int layer, int kind, int head, DecoderRow at) {
+/* Where something is kept. */
+typedef struct Place {
+    void *data;
+    uint16_t *scales;
+} Place;
+
+/* Of keys (kind 0) or values (kind 1) of one head, from a position on. */
+static Place place(const Cache *cache, int layer, int kind, int head, DecoderRow at) {
     const CacheShape *shape = &cache->shape;
     size_t plane = ((size_t)at.slot * (size_t)shape->layers + (size_t)layer) * 2 + (size_t)kind;
     size_t row = (plane * (size_t)shape->heads + (size_t)head) * (size_t)shape->positions +
                  (size_t)at.position;
-    size_t element = shape->type == WEIGHT_F32 ? sizeof(float) : sizeof(uint16_t);
-    return (char *)cache->data + row * (size_t)shape->dim * element;
+    return (Place){(char *)cache->data + row * row_bytes(shape),
+                   cache->scales + row * row_scales(shape)};
+}
+
+/* x [dim] to its place. */
+static void put(const Cache *cache, const float *x, Place to) {
+    int dim = cache->shape.dim;
+    if (cache->shape.type == WEIGHT_F32)
+        memcpy(to.data, x, (size_t)dim * sizeof *x);
+    else if (cache->shape.type == WEIGHT_BF16)
+        convert_to_bf16(x, (size_t)dim, to.data);
+    else
+        round_to_q8(x, dim, to.data, to.scales);
 }
 
 void cache_put(const Cache *cache, int layer, DecoderRow row, const float *k, const float *v) {
-    const CacheShape *shape = &cache->shape;
-    size_t dim = (size_t)shape->dim;
-    for (int head = 0; head < shape->heads; head++)
-        for (int kind = 0; kind < 2; kind++) {
-            const float *from = (kind == 0 ? k : v) + (size_t)head * dim;
-            void *to = cached(cache, layer, kind, head, row);
-            if (shape->type == WEIGHT_F32)
-                memcpy(to, from, dim * sizeof *from);
-            else
-                convert_to_bf16(from, dim, to);
-        }
+    for (int head = 0; head < cache->shape.heads; head++) {
+        size_t from = (size_t)head * (size_t)cache->shape.dim;
+        put(cache, k + from, place(cache, layer, 0, head, row));
+        put(cache, v + from, place(cache, layer, 1, head, row));
+    }
 }
 
 typedef struct AttendTask {
@@ -72,6 +94,13 @@ typedef struct AttendTask {
 static float *query(const AttendTask *task, int row, int head) {
     const CacheShape *shape = &task->cache->shape;
     return task->x + ((size_t)row * (size_t)shape->heads + (size_t)head) * (size_t)shape->dim;
+}
+
+/* Keys or values of `count` positions. */
+static Matrix cached(const AttendTask *task, int kind, int head, DecoderRow at, int count) {
+    const CacheShape *shape = &task->cache->shape;
+    Place from = place(task->cache, task->layer, kind, head, at);
+    return (Matrix){from.data, shape->type, count, shape->dim, from.scales};
 }
 
 /* ---- what stretches come to ---- */
@@ -127,10 +156,8 @@ static void token_task(void *context, int chunk, int thread) {
         return;
     DecoderRow at = {task->rows[r].slot, first};
     float *scores = compute_scratch(task->compute, thread), *q = query(task, r, head);
-    Matrix keys = {cached(task->cache, task->layer, 0, head, at), shape->type, count, shape->dim,
-                   NULL};
-    Matrix values = keys;
-    values.data = cached(task->cache, task->layer, 1, head, at);
+    Matrix keys = cached(task, 0, head, at, count);
+    Matrix values = cached(task, 1, head, at, count);
     Part part = token_part(task, r, head, stretch);
 
     attend_keys(q, keys, scores);
@@ -171,14 +198,12 @@ void cache_attend_tokens(const Cache *cache, int layer, const DecoderRow *rows, 
 /* ---- many positions of one slot ---- */
 
 /* Keys or values of a stretch as f32: where they lie, or else a copy. */
-static Panel panel(const Cache *cache, int layer, int kind, int head, DecoderRow at, int count,
-                   float *copy) {
-    int dim = cache->shape.dim;
-    void *from = cached(cache, layer, kind, head, at);
-    if (cache->shape.type == WEIGHT_F32)
-        return (Panel){from, count, dim, dim};
-    convert_to_f32(from, cache->shape.type, (size_t)count * (size_t)dim, copy);
-    return (Panel){copy, count, dim, dim};
+static Panel panel(Matrix rows, float *copy) {
+    int dim = rows.columns, stride = attend_stride(dim);
+    if (rows.type == WEIGHT_F32)
+        return (Panel){(float *)rows.data, rows.rows, dim, dim};
+    attend_widen(rows, copy);
+    return (Panel){copy, rows.rows, dim, stride};
 }
 
 /* Scores of a tile's queries [rows][count], weighted: parts[rows] get their sums, but not out. */
@@ -205,7 +230,7 @@ static void tile_task(void *context, int chunk, int thread) {
     int keys = task->rows[first + rows - 1].position + 1;
     Panel q = {query(task, first, head), rows, dim, shape->heads * dim};
     float *scratch = compute_scratch(task->compute, thread);
-    float *copy = scratch + TILE * CACHE_STRETCH, *out = copy + CACHE_STRETCH * dim;
+    float *copy = scratch + TILE * CACHE_STRETCH, *out = copy + CACHE_STRETCH * attend_stride(dim);
     Part all[TILE], parts[TILE];
     for (int r = 0; r < rows; r++) {
         all[r].out = out + (size_t)r * (size_t)dim;
@@ -216,9 +241,9 @@ static void tile_task(void *context, int chunk, int thread) {
         DecoderRow at = {task->rows[first].slot, k};
         Panel scores = {scratch, rows, count, count};
         Part *here = k == 0 ? all : parts;
-        gemm_nt(q, panel(task->cache, task->layer, 0, head, at, count, copy), scores);
+        gemm_nt(q, panel(cached(task, 0, head, at, count), copy), scores);
         weigh_tile(task, first, at, scores, here);
-        gemm_nn(scores, panel(task->cache, task->layer, 1, head, at, count, copy),
+        gemm_nn(scores, panel(cached(task, 1, head, at, count), copy),
                 (Panel){here[0].out, rows, dim, dim});
         for (int r = 0; k > 0 && r < rows; r++)
             join(&all[r], &parts[r], dim);

@@ -2,8 +2,10 @@
  * cache.h - keys and values of all positions that the decoder has seen, and attention
  * over them.
  *
- * The cache holds bf16, as the released model itself computes, or f32 where numbers
- * shall be exact; products and sums are f32 in either case.
+ * The cache holds bf16, as the released model itself computes, or f32 where numbers shall be
+ * exact. Where the decoder's weights are quantized it holds Q8, a block or more for each
+ * head: keys and values of a long context are then most of what a token reads. Products and
+ * sums are f32 in any case.
  *
  * A query goes over its keys in stretches of CACHE_STRETCH. What a stretch comes to is
  * the largest score, the sum of exp(score - largest), and the sum of its values weighted
@@ -30,12 +32,13 @@ typedef struct DecoderRow {
 
 typedef struct CacheShape {
     int slots, layers, heads, dim, positions;
-    WeightType type; /* WEIGHT_F32 or WEIGHT_BF16 */
+    WeightType type; /* WEIGHT_F32, WEIGHT_BF16 or WEIGHT_Q8 */
 } CacheShape;
 
 typedef struct Cache {
     CacheShape shape;
-    void *data; /* [slot][layer][key, value][head][positions][dim] */
+    void *data;       /* [slot][layer][key, value][head][positions][dim] */
+    uint16_t *scales; /* of Q8, the same with blocks in place of dim */
     /* Of tokens' stretches, before they are joined: [row][head][stretch][2 + dim] */
     float *parts;
 } Cache;

@@ -1,19 +1,29 @@
 #include "decoder/decoder.h"
 
 #include "base/numbers.h"
+#include "kernels/attend.h"
 #include "kernels/rows.h"
 
 #include <math.h>
 #include <string.h>
 
+WeightType decoder_cache_type(const DecoderConfig *config, WeightType weights,
+                              Precision precision) {
+    bool quantized = weights == WEIGHT_Q8 || weights == WEIGHT_Q4;
+    if (precision == PRECISION_EXACT)
+        return WEIGHT_F32;
+    return quantized && config->hidden / config->heads <= ATTEND_Q8_COLUMNS ? WEIGHT_Q8
+                                                                            : WEIGHT_BF16;
+}
+
 CacheShape decoder_cache_shape(const DecoderConfig *config, int slots, int positions,
-                               Precision precision) {
+                               WeightType type) {
     return (CacheShape){.slots = slots,
                         .layers = config->layers,
                         .heads = config->heads,
                         .dim = config->hidden / config->heads,
                         .positions = positions,
-                        .type = precision == PRECISION_EXACT ? WEIGHT_F32 : WEIGHT_BF16};
+                        .type = type};
 }
 
 void decoder_layout_cache(Decoder *decoder, const DecoderConfig *config, const CacheShape *shape,

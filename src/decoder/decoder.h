@@ -32,9 +32,11 @@ typedef struct Decoder {
     float *logits; /* [rows of tokens][vocabulary] */
 } Decoder;
 
-/* For that many pages of so many positions; the precision is that of the products to come. */
+/* For that many pages of so many positions. */
 CacheShape decoder_cache_shape(const DecoderConfig *config, int slots, int positions,
-                               Precision precision);
+                               WeightType type);
+/* Its type, with layers of such weights and products of that precision. */
+WeightType decoder_cache_type(const DecoderConfig *config, WeightType weights, Precision precision);
 
 /*
  * Two layouts: what lives as long as the session, and the buffers of a batch,

@@ -78,12 +78,6 @@ typedef struct Kernel {
     int row_step; /* rows that `many` takes at a time */
 } Kernel;
 
-/* Of quantized weights, for few rows. */
-typedef struct QuantKernel {
-    QuantizeRows *quantize;
-    MultiplyTile *multiply;
-} QuantKernel;
-
 /* What a call's jobs have in common. */
 typedef struct Kernels {
     const Kernel *exact, *fast;
@@ -137,7 +131,7 @@ static const Kernel *unpacking_kernel(CpuLevel level) {
 static const QuantKernel quant_avx2 = {quantize_rows_avx2, multiply_quant_avx2};
 static const QuantKernel quant_vnni = {quantize_rows_vnni, multiply_quant_vnni};
 
-static const QuantKernel *quant_kernel(CpuLevel level) {
+const QuantKernel *quant_kernel(CpuLevel level) {
     return level >= CPU_AVX512_VNNI ? &quant_vnni
            : level >= CPU_AVX2      ? &quant_avx2
                                     : &quant_portable;
@@ -156,7 +150,7 @@ static const Kernel *unpacking_kernel(CpuLevel level) {
     return exact_kernel(level);
 }
 
-static const QuantKernel *quant_kernel(CpuLevel level) {
+const QuantKernel *quant_kernel(CpuLevel level) {
     (void)level;
     return &quant_portable;
 }

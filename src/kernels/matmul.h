@@ -63,9 +63,9 @@ typedef struct Matmul {
  *                             AMX); by AVX2 and by VNNI without BF16, activations of more than
  *                             18 rows and the weights to integers of 13 and 14 bits, with a
  *                             scale for each 64
- *   with quantized weights    to 16-bit integers, with a scale for each 64, few rows always and
- *                             many by AVX2 and by VNNI without BF16; many rows to bf16 where
- *                             there are such pairs
+ *   with quantized weights    few rows to 16-bit integers, with a scale for each 64; many
+ *                             likewise, to 8-bit ones where there is VNNI and to 16-bit ones
+ *                             by AVX2
  *
  * and elsewhere it is EXACT. Sums are f32 in either case.
  */

@@ -61,6 +61,8 @@ MultiplyPanels gemm_nt_few_avx512, gemm_nt_avx512, gemm_nn_avx512;
 typedef void AttendRows(const float *x, const Matrix *rows, float *y);
 AttendRows attend_keys_portable, attend_keys_avx2, attend_keys_avx512;
 AttendRows attend_values_portable, attend_values_avx2, attend_values_avx512;
+typedef void WidenRows(const Matrix *rows, float *out);
+WidenRows attend_widen_portable, attend_widen_avx2, attend_widen_avx512;
 
 /* bias, activation, residual: c and up [tile->rows][TILE_COLUMNS] to the job's y. Overwrites c. */
 void matmul_finish(const Tile *tile, float *c, const float *up);

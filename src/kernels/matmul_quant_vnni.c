@@ -79,4 +79,64 @@ INLINE void put_columns(float *c, const Sums *sums) {
 }
 
 #include "kernels/quant_simd.h"
+
+/* ---- keys ---- */
+
+#define KEYS 16         /* side by side, whole blocks long */
+#define KEYS_AHEAD 2048 /* bytes, to be fetched early */
+
+/* The vectors dots[KEYS], each added up. */
+INLINE __m512i add_up(const __m512i *dots) {
+    __m512i pairs[8], fours[4], halves[2];
+    UNROLL for (int i = 0; i < 8; i++) { /* in each quarter a b a b */
+        pairs[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(dots[2 * i], dots[2 * i + 1]),
+                                    _mm512_unpackhi_epi32(dots[2 * i], dots[2 * i + 1]));
+    }
+    UNROLL for (int i = 0; i < 4; i++) { /* a b c d */
+        fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(pairs[2 * i], pairs[2 * i + 1]),
+                                    _mm512_unpackhi_epi64(pairs[2 * i], pairs[2 * i + 1]));
+    }
+    UNROLL for (int i = 0; i < 2; i++) { /* quarters of four keys, twice, then of the next four */
+        halves[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(fours[2 * i], fours[2 * i + 1], 0x44),
+                                     _mm512_shuffle_i32x4(fours[2 * i], fours[2 * i + 1], 0xEE));
+    }
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(halves[0], halves[1], 0x88),
+                            _mm512_shuffle_i32x4(halves[0], halves[1], 0xDD));
+}
+
+/* Of block b of keys n.., the last one again beyond it. */
+INLINE __m512 key_scales(const Matrix *keys, int n, int b) {
+    float scales[KEYS];
+    int blocks = keys->columns / Q8_BLOCK;
+    if (blocks == 1 && n + KEYS <= keys->rows) {
+        __m256i bits = _mm256_loadu_si256((const __m256i *)(keys->scales + n));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+    }
+    for (int i = 0; i < KEYS; i++)
+        scales[i] = bf16_to_f32(keys->scales[min_int(n + i, keys->rows - 1) * blocks + b]);
+    return _mm512_loadu_ps(scales);
+}
+
+TARGET void attend_keys_vnni(const QuantRows *query, const Matrix *keys, float *scores) {
+    for (int n = 0; n < keys->rows; n += KEYS) {
+        __m512 sums = _mm512_setzero_ps();
+        for (int b = 0; b < query->blocks; b++) {
+            __m512i low = _mm512_load_si512(query->x + b * Q8_BLOCK);
+            __m512i high = _mm512_load_si512(query->x + b * Q8_BLOCK + Q8_BLOCK / 2);
+            __m512i dots[KEYS];
+            UNROLL for (int i = 0; i < KEYS; i++) {
+                size_t row = (size_t)min_int(n + i, keys->rows - 1);
+                const uint8_t *key =
+                    (const uint8_t *)keys->data + row * (size_t)keys->columns + b * Q8_BLOCK;
+                Weights w = load_weights(key, WEIGHT_Q8);
+                __builtin_prefetch(key + KEYS_AHEAD);
+                dots[i] = _mm512_dpwssd_epi32(_mm512_madd_epi16(w.low, low), w.high, high);
+            }
+            Scale scale = times(key_scales(keys, n, b), query->scales[b]);
+            sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(add_up(dots)), scale, sums);
+        }
+        int count = min_int(KEYS, keys->rows - n);
+        _mm512_mask_storeu_ps(scores + n, (__mmask16)((1u << count) - 1), sums);
+    }
+}
 #endif

@@ -13,6 +13,7 @@
 #ifndef OCR_QUANT_ROWS_H
 #define OCR_QUANT_ROWS_H
 
+#include "kernels/cpu.h"
 #include "kernels/matmul_kernel.h"
 
 #define QUANT_COLUMNS 16384 /* at most, filled up to whole blocks */
@@ -37,5 +38,16 @@ QuantizeRows quantize_rows_portable, quantize_rows_avx2, quantize_rows_vnni;
 
 /* As MultiplyTile, of Q8 or Q4 weights and tile->quantized, all rows of a job in one tile. */
 MultiplyTile multiply_quant_portable, multiply_quant_avx2, multiply_quant_vnni;
+
+/* A row of activations by keys of Q8, whole blocks long. scores: [keys->rows] */
+void attend_keys_vnni(const QuantRows *query, const Matrix *keys, float *scores);
+
+/* What a level has for few rows. */
+typedef struct QuantKernel {
+    QuantizeRows *quantize;
+    MultiplyTile *multiply;
+} QuantKernel;
+
+const QuantKernel *quant_kernel(CpuLevel level);
 
 #endif

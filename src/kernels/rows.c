@@ -2,6 +2,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/cpu.h"
+#include "kernels/quant.h"
 
 #include <math.h>
 #include <string.h>
@@ -134,6 +135,28 @@ BODY int argmax_body(const float *x, int width) {
     return block;
 }
 
+BODY void round_to_q8_body(const float *x, int width, int8_t *q, uint16_t *scales) {
+    const float round_bias = 0x1.8p23f; /* adding it rounds to an integer in the low bits */
+    for (int first = 0; first < width; first += Q8_BLOCK) {
+        int count = width - first < Q8_BLOCK ? width - first : Q8_BLOCK;
+        uint32_t bits[Q8_BLOCK] = {0}, most = 0;
+        memcpy(bits, x + first, (size_t)count * sizeof *bits);
+        for (int i = 0; i < Q8_BLOCK; i++) /* magnitudes compare as integers; NaN is above all */
+            most = (bits[i] & 0x7FFFFFFF) > most ? bits[i] & 0x7FFFFFFF : most;
+        float largest;
+        memcpy(&largest, &most, sizeof largest);
+        uint16_t scale = isfinite(largest) ? bf16_nearest(largest / 127) : 0x7FC0;
+        float inverse = largest > 0x1p-100f ? 1 / bf16_to_f32(scale) : 0;
+        for (int i = 0; i < count; i++) {
+            float shifted = x[first + i] * inverse + round_bias;
+            memcpy(&bits[i], &shifted, sizeof shifted);
+        }
+        for (int i = 0; i < count; i++)
+            q[first + i] = (int8_t)bits[i];
+        scales[first / Q8_BLOCK] = scale;
+    }
+}
+
 #if defined(__x86_64__)
 #define AVX2_COPY __attribute__((target("avx2")))
 #define AVX512_COPY __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
@@ -166,6 +189,8 @@ COPIES(void, rms_norm, (const float *x, const float *weight, int width, float ep
 COPIES(void, softmax, (float *x, int width), (x, width))
 COPIES(float, softmax_part, (float *x, int width, float *sum), (x, width, sum))
 COPIES(int, argmax, (const float *x, int width), (x, width))
+COPIES(void, round_to_q8, (const float *x, int width, int8_t *q, uint16_t *scales),
+       (x, width, q, scales))
 COPIES(float, log_sum_exp, (const float *x, int width), (x, width))
 
 bool all_finite(const float *x, size_t count) {

@@ -1,5 +1,5 @@
 /*
- * rows.h - what happens to one row of activations: norms and softmax, all in f32.
+ * rows.h - what happens to one row of activations: norms, softmax and rounding.
  *
  * Plain C, compiled for several instruction sets. Sums run over 16 lanes in a
  * fixed order and nothing is contracted, so every level gives the same bits.
@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* y = (x - mean) / sqrt(variance + epsilon) * weight + bias; biased variance. All [width]; y may be
  * x. */
@@ -33,6 +34,12 @@ float log_sum_exp(const float *x, int width);
 /* The index of the largest, the first of equal ones; any where x holds NaN. x: [width], width >= 1
  */
 int argmax(const float *x, int width);
+
+/*
+ * To blocks of Q8 (quant.h); a block that holds NaN or an infinity has the scale NaN.
+ * x: [width]; q: [width]; scales: [q8_blocks(width)] bf16
+ */
+void round_to_q8(const float *x, int width, int8_t *q, uint16_t *scales);
 
 /* x: [count] */
 bool all_finite(const float *x, size_t count);

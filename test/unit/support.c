@@ -1,5 +1,6 @@
 #include "support.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,4 +124,17 @@ uint64_t random_next(uint64_t *state) {
 
 int random_between(uint64_t *state, int low, int high) {
     return low + (int)(random_next(state) % (uint64_t)((int64_t)high - low + 1));
+}
+
+void round_to_integers(const float *x, int count, int most, float *out) {
+    enum { BLOCK = 64 };
+    for (int first = 0; first < count; first += BLOCK) {
+        int end = first + BLOCK < count ? first + BLOCK : count;
+        float largest = 0;
+        for (int k = first; k < end; k++)
+            largest = fmaxf(largest, fabsf(x[k]));
+        float inverse = largest > 0 ? (float)most / largest : 0, scale = largest / (float)most;
+        for (int k = first; k < end; k++)
+            out[k] = rintf(x[k] * inverse) * scale;
+    }
 }

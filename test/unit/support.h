@@ -41,4 +41,7 @@ uint64_t random_next(uint64_t *state);
 /* low..high, both included */
 int random_between(uint64_t *state, int low, int high);
 
+/* x as integers -most..most would have it, with a scale for each block of 64. out: [count] */
+void round_to_integers(const float *x, int count, int most, float *out);
+
 #endif

@@ -1,6 +1,6 @@
 /*
  * Attention over the cache against the definition in double precision, for tokens of
- * several slots and for stretches of one, at every CPU level, in f32 and bf16.
+ * several slots and for stretches of one, at every CPU level, in each type that is kept.
  */
 #include "support.h"
 
@@ -8,6 +8,8 @@
 #include "decoder/cache.h"
 #include "kernels/convert.h"
 #include "kernels/cpu.h"
+#include "kernels/quant.h"
+#include "kernels/rows.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,7 +18,7 @@
 #define SLOTS 3
 #define LAYERS 2
 #define HEADS 2
-#define DIM 20 /* no multiple of a vector */
+#define DIM 84 /* no multiple of a vector; two blocks of Q8 */
 #define WIDTH (HEADS * DIM)
 #define POSITIONS 700
 #define LAYER 1
@@ -27,11 +29,26 @@ typedef struct Bench {
     Cache cache;
     Compute compute;
     void *block, *scratch;
-    float *k, *v; /* [slot][position][WIDTH] what was put */
+    float *k, *v; /* [slot][position][WIDTH] what is kept */
 } Bench;
 
 static float *row_of(float *rows, DecoderRow at) {
     return rows + (size_t)(at.slot * POSITIONS + at.position) * WIDTH;
+}
+
+static const WeightType types[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8};
+#define TYPES (int)(sizeof types / sizeof *types)
+
+/* x [WIDTH] becomes what is kept of it. */
+static void round_row(float *x, WeightType type) {
+    int8_t q[DIM];
+    uint16_t scales[DIM / Q8_BLOCK + 1];
+    for (int i = 0; type == WEIGHT_BF16 && i < WIDTH; i++)
+        x[i] = bf16_to_f32(bf16_nearest(x[i]));
+    for (float *head = x; type == WEIGHT_Q8 && head < x + WIDTH; head += DIM) {
+        round_to_q8(head, DIM, q, scales);
+        dequantize_q8(q, scales, 0, DIM, head);
+    }
 }
 
 /* A cache that is full in the layer that is looked at. Scores are in about -9 .. 9. */
@@ -45,8 +62,8 @@ static Bench make_bench(WeightType type, int threads) {
     memset(b.block, 0xFF, arena.used); /* NaN, where nothing was put */
     arena = (Arena){b.block, 0};
     cache_layout(&b.cache, &shape, &arena);
-    b.compute.thread_floats = cache_thread_floats(&shape);
-    b.scratch = malloc((size_t)threads * b.compute.thread_floats * sizeof(float));
+    b.compute.thread_floats = compute_whole_lines(cache_thread_floats(&shape));
+    b.scratch = aligned_alloc(64, (size_t)threads * b.compute.thread_floats * sizeof(float));
     b.compute.thread_scratch = b.scratch;
     assert_ok(pool_create(threads, &b.compute.pool, &err), &err);
     b.k = malloc(SLOTS * POSITIONS * WIDTH * sizeof(float));
@@ -61,6 +78,8 @@ static Bench make_bench(WeightType type, int threads) {
                 v[i] = (float)random_between(&random, -1000, 1000) / 1000;
             }
             cache_put(&b.cache, LAYER, at, k, v);
+            round_row(k, type);
+            round_row(v, type);
         }
     return b;
 }
@@ -73,13 +92,8 @@ static void free_bench(Bench *b) {
     free(b->v);
 }
 
-static double rounded(float value, WeightType type) {
-    return type == WEIGHT_F32 ? value : bf16_to_f32(bf16_nearest(value));
-}
-
-/* The result for one head of one row, of the numbers as the cache has them. */
+/* The result for one head of one row. */
 static void expect(const Bench *b, DecoderRow row, int head, const float *q, double *out) {
-    WeightType type = b->cache.shape.type;
     double total = 0;
     memset(out, 0, DIM * sizeof *out);
     for (int position = 0; position <= row.position; position++) {
@@ -87,11 +101,11 @@ static void expect(const Bench *b, DecoderRow row, int head, const float *q, dou
         const float *k = row_of(b->k, at) + head * DIM, *v = row_of(b->v, at) + head * DIM;
         double score = 0;
         for (int i = 0; i < DIM; i++)
-            score += q[i] * rounded(k[i], type);
+            score += q[i] * k[i];
         double weight = exp(score / sqrt(DIM));
         total += weight;
         for (int i = 0; i < DIM; i++)
-            out[i] += weight * rounded(v[i], type);
+            out[i] += weight * v[i];
     }
     for (int i = 0; i < DIM; i++)
         out[i] /= total;
@@ -102,13 +116,18 @@ static void fill(float *x, int count) {
         x[i] = (float)random_between(&seed, -1000, 1000) / 400;
 }
 
+/* rounds: with keys of Q8, queries become integers of 16 bits */
 static void compare(const Bench *b, const DecoderRow *rows, int count, const float *q,
-                    const float *x) {
+                    const float *x, bool rounds) {
     for (int r = 0; r < count; r++)
         for (int head = 0; head < HEADS; head++) {
             double expected[DIM];
             int at = r * WIDTH + head * DIM;
-            expect(b, rows[r], head, q + at, expected);
+            float query[DIM];
+            memcpy(query, q + at, sizeof query);
+            if (b->cache.shape.type == WEIGHT_Q8 && rounds)
+                round_to_integers(q + at, DIM, 32767, query);
+            expect(b, rows[r], head, query, expected);
             for (int i = 0; i < DIM; i++)
                 if (!(fabs(x[at + i] - expected[i]) < 1e-5))
                     fail_msg("position %d: %g, not %g", rows[r].position, x[at + i], expected[i]);
@@ -119,10 +138,10 @@ static void tokens_see_their_slots(void **state) {
     (void)state;
     static const int positions[][SLOTS] = {
         {0, 1, 2}, {254, 255, 256}, {257, 0, 511}, {512, 513, 30}, {POSITIONS - 1, 300, 600}};
-    for (int type = WEIGHT_F32; type <= WEIGHT_BF16; type++)
+    for (int t = 0; t < TYPES; t++)
         for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
             cpu_force_level((CpuLevel)level);
-            Bench b = make_bench((WeightType)type, 2);
+            Bench b = make_bench(types[t], 2);
             for (size_t p = 0; p < sizeof positions / sizeof *positions; p++) {
                 DecoderRow rows[SLOTS];
                 float q[SLOTS * WIDTH], x[SLOTS * WIDTH], alone[WIDTH];
@@ -131,7 +150,7 @@ static void tokens_see_their_slots(void **state) {
                 fill(q, SLOTS);
                 memcpy(x, q, sizeof x);
                 cache_attend_tokens(&b.cache, LAYER, rows, SLOTS, x, &b.compute);
-                compare(&b, rows, SLOTS, q, x);
+                compare(&b, rows, SLOTS, q, x, true);
                 for (int s = 0; s < SLOTS; s++) {
                     memcpy(alone, q + s * WIDTH, sizeof alone);
                     cache_attend_tokens(&b.cache, LAYER, &rows[s], 1, alone, &b.compute);
@@ -148,10 +167,10 @@ static void stretches_see_what_is_before(void **state) {
     static const int places[][2] = {/* first position, count */
                                     {0, 1},    {0, 33},    {0, 300},
                                     {200, 64}, {256, 256}, {POSITIONS - 40, 40}};
-    for (int type = WEIGHT_F32; type <= WEIGHT_BF16; type++)
+    for (int t = 0; t < TYPES; t++)
         for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
             cpu_force_level((CpuLevel)level);
-            Bench b = make_bench((WeightType)type, 2);
+            Bench b = make_bench(types[t], 2);
             for (size_t p = 0; p < sizeof places / sizeof *places; p++) {
                 int count = places[p][1];
                 DecoderRow rows[300];
@@ -162,7 +181,7 @@ static void stretches_see_what_is_before(void **state) {
                 fill(q, count);
                 memcpy(x, q, (size_t)count * WIDTH * sizeof *x);
                 cache_attend_stretch(&b.cache, LAYER, rows, count, x, &b.compute);
-                compare(&b, rows, count, q, x);
+                compare(&b, rows, count, q, x, false);
                 free(q);
                 free(x);
             }
@@ -176,15 +195,16 @@ static void threads_do_not_show(void **state) {
     static const DecoderRow rows[] = {{0, 699}, {1, 255}, {2, 256}};
     float q[SLOTS * WIDTH], first[SLOTS * WIDTH], x[SLOTS * WIDTH];
     fill(q, SLOTS);
-    for (int threads = 1; threads <= 5; threads++) {
-        Bench b = make_bench(WEIGHT_BF16, threads);
-        memcpy(x, q, sizeof x);
-        cache_attend_tokens(&b.cache, LAYER, rows, SLOTS, x, &b.compute);
-        if (threads == 1)
-            memcpy(first, x, sizeof x);
-        assert_memory_equal(first, x, sizeof x);
-        free_bench(&b);
-    }
+    for (int t = 0; t < TYPES; t++)
+        for (int threads = 1; threads <= 5; threads++) {
+            Bench b = make_bench(types[t], threads);
+            memcpy(x, q, sizeof x);
+            cache_attend_tokens(&b.cache, LAYER, rows, SLOTS, x, &b.compute);
+            if (threads == 1)
+                memcpy(first, x, sizeof x);
+            assert_memory_equal(first, x, sizeof x);
+            free_bench(&b);
+        }
 }
 
 /* Scores far apart, in one stretch and between stretches, neither overflow nor get lost. */
@@ -203,16 +223,15 @@ static void large_scores(void **state) {
         cache_attend_tokens(&b.cache, LAYER, &last, 1, x, &b.compute);
         /* All weight is on the one key. */
         for (int i = 0; i < WIDTH; i++)
-            assert_true(fabs(x[i] - rounded(v[i], WEIGHT_BF16)) < 1e-6);
+            assert_true(fabsf(x[i] - v[i]) < 1e-6f);
         cache_put(&b.cache, LAYER, at, row_of(b.k, at), v);
     }
     free_bench(&b);
 }
 
 /* A damaged position shows in every row that sees it, and in no other slot. */
-static void bad_values_show(void **state) {
-    (void)state;
-    Bench b = make_bench(WEIGHT_BF16, 2);
+static void bad_values_show_in(WeightType type) {
+    Bench b = make_bench(type, 2);
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 3; i++)
         for (int place = 10; place < POSITIONS; place += 301) {
@@ -231,6 +250,12 @@ static void bad_values_show(void **state) {
             cache_put(&b.cache, LAYER, at, row_of(b.k, at), v);
         }
     free_bench(&b);
+}
+
+static void bad_values_show(void **state) {
+    (void)state;
+    for (int t = 0; t < TYPES; t++)
+        bad_values_show_in(types[t]);
 }
 
 static void nearest_bf16(void **state) {

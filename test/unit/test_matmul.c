@@ -128,7 +128,6 @@ typedef enum Rounding {
     ROUNDS_BOTH /* x to 13 bits and w to 14, with a scale for each block of 64 */
 } Rounding;
 
-#define INTEGER_BLOCK 64
 #define MOST_X 4095
 #define MOST_W 8191
 
@@ -137,25 +136,15 @@ static void round_to_bf16(float *row, int count) {
         row[k] = bf16_to_f32(to_bf16(row[k]));
 }
 
-static void round_to_integers(float *row, int count, int most) {
-    for (int first = 0; first < count; first += INTEGER_BLOCK) {
-        int end = first + INTEGER_BLOCK < count ? first + INTEGER_BLOCK : count;
-        float largest = 0;
-        for (int k = first; k < end; k++)
-            largest = fmaxf(largest, fabsf(row[k]));
-        float inverse = largest > 0 ? (float)most / largest : 0, scale = largest / (float)most;
-        for (int k = first; k < end; k++)
-            row[k] = rintf(row[k] * inverse) * scale;
-    }
-}
-
 /* A copy as f32, each row rounded; its memory is the caller's. */
 static float *rounded_weights(Matrix *w) {
     size_t count = (size_t)w->rows * (size_t)w->columns;
     float *values = malloc((count + 1) * sizeof *values);
     convert_to_f32(w->data, w->type, count, values);
-    for (int n = 0; n < w->rows; n++)
-        round_to_integers(values + (size_t)n * (size_t)w->columns, w->columns, MOST_W);
+    for (int n = 0; n < w->rows; n++) {
+        float *row = values + (size_t)n * (size_t)w->columns;
+        round_to_integers(row, w->columns, MOST_W, row);
+    }
     w->data = values;
     w->type = WEIGHT_F32;
     return values;
@@ -173,7 +162,7 @@ static void expect(Job *job, Rounding rounding) {
             if (rounding == ROUNDS_X)
                 round_to_bf16(x + r * stride, depth);
             else
-                round_to_integers(x + r * stride, depth, MOST_X);
+                round_to_integers(x + r * stride, depth, MOST_X, x + r * stride);
         }
         reference.x = x;
     }

@@ -103,15 +103,7 @@ static int integer_bits(int level) {
 static float *rounded_to_bytes(const float *x, int rows, int columns) {
     float *out = malloc((size_t)(rows * columns) * sizeof *out);
     for (int r = 0; r < rows; r++)
-        for (int first = 0; first < columns; first += Q8_BLOCK) {
-            int count = columns - first < Q8_BLOCK ? columns - first : Q8_BLOCK;
-            size_t at = (size_t)(r * columns + first);
-            float largest = 0;
-            for (int k = 0; k < count; k++)
-                largest = fmaxf(largest, fabsf(x[at + (size_t)k]));
-            for (int k = 0; k < count; k++)
-                out[at + (size_t)k] = rintf(x[at + (size_t)k] * (127 / largest)) * (largest / 127);
-        }
+        round_to_integers(x + r * columns, columns, 127, out + r * columns);
     return out;
 }
 

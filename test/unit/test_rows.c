@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include "kernels/cpu.h"
+#include "kernels/quant.h"
 #include "kernels/rows.h"
 
 #include <math.h>
@@ -55,6 +56,55 @@ static void check_layer_norm(int width, bool first_level) {
         assert_true(fabs(y[i] - expected) <= 2e-6 * (1 + fabs(expected)));
     }
     same_bits(width, first_level);
+}
+
+/* Each number within half a step of what it was, a step being a 127th of its block's largest. */
+static void check_round_to_q8(int width, bool first_level) {
+    int8_t q[MOST];
+    uint16_t scales[MOST / Q8_BLOCK + 1];
+    round_to_q8(x, width, q, scales);
+    dequantize_q8(q, scales, 0, width, y);
+    for (int begin = 0; begin < width; begin += Q8_BLOCK) {
+        int end = begin + Q8_BLOCK < width ? begin + Q8_BLOCK : width;
+        float largest = 0;
+        for (int i = begin; i < end; i++)
+            largest = fmaxf(largest, fabsf(x[i]));
+        for (int i = begin; i < end; i++)
+            assert_true(fabsf(y[i] - x[i]) <= 0.502f * largest / 127);
+    }
+    same_bits(width, first_level);
+}
+
+static void rounding_to_q8(void **state) {
+    (void)state;
+    at_every_level(check_round_to_q8, 3);
+    at_every_level(check_round_to_q8, 1e30f);
+}
+
+/* A block of nothing, or of next to nothing, is 0, and one that holds no number shows it. */
+static void odd_blocks_of_q8(void **state) {
+    (void)state;
+    static const float odd[] = {0, 1e-42f, NAN, INFINITY, -INFINITY};
+    enum { WIDTH = 150 };
+    for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++)
+        for (size_t o = 0; o < sizeof odd / sizeof *odd; o++) {
+            int8_t q[WIDTH];
+            uint16_t scales[3];
+            cpu_force_level((CpuLevel)level);
+            for (int i = 0; i < WIDTH; i++)
+                x[i] = i < Q8_BLOCK ? 1 : odd[o] == 1e-42f ? odd[o] : 0;
+            x[140] = odd[o];
+            round_to_q8(x, WIDTH, q, scales);
+            dequantize_q8(q, scales, 0, WIDTH, y);
+            for (int i = 0; i < WIDTH; i++)
+                if (i < Q8_BLOCK)
+                    assert_true(fabsf(y[i] - 1) < 0.004f);
+                else if (i < 2 * Q8_BLOCK || isfinite(odd[o]))
+                    assert_true(fabsf(y[i]) < 1e-38f);
+                else
+                    assert_true(isnan(y[i]));
+        }
+    cpu_force_level(cpu_best_level());
 }
 
 static void check_rms_norm(int width, bool first_level) {
@@ -165,6 +215,8 @@ int main(void) {
         cmocka_unit_test(norms),
         cmocka_unit_test(softmaxes),
         cmocka_unit_test(argmaxes),
+        cmocka_unit_test(rounding_to_q8),
+        cmocka_unit_test(odd_blocks_of_q8),
         cmocka_unit_test(bad_values_show),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
