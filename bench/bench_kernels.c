@@ -294,7 +294,10 @@ int main(int argc, char **argv) {
 
     for (CpuLevel level = CPU_AVX2; level <= cpu_best_level(); level++)
         printf("multiply-adds of %-17s %8.0f GFLOP/s\n", cpu_level_name(level),
-               limit_gflops(pool, level, seconds));
+               limit_gflops(pool, level, false, seconds));
+    if (cpu_best_level() >= CPU_AVX512_VNNI)
+        printf("%-34s %8.0f GFLOP/s\n", "multiply-adds of bytes by VNNI",
+               limit_gflops(pool, CPU_AVX512_VNNI, true, seconds));
     printf("%-34s %8.1f GB/s\n", "reading memory",
            limit_read_gbs(pool, memory, MEMORY_BYTES, seconds));
     printf("%-34s %8.2f us\n\n", "a loop in which all threads meet",

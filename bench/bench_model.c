@@ -354,13 +354,13 @@ typedef struct Limits {
     double gflops, read_gbs;
 } Limits;
 
-static void probe(Limits *limits) {
+static void probe(bool quantized, Limits *limits) {
     static uint8_t *memory;
     if (!memory) {
         memory = allocate(NULL, PROBE_BYTES);
         memset(memory, 1, PROBE_BYTES);
     }
-    double gflops = limit_gflops(pool, cpu_level(), PROBE_SECONDS);
+    double gflops = limit_gflops(pool, cpu_level(), quantized, PROBE_SECONDS);
     double read = limit_read_gbs(pool, memory, PROBE_BYTES, PROBE_SECONDS);
     limits->gflops = gflops > limits->gflops ? gflops : limits->gflops;
     limits->read_gbs = read > limits->read_gbs ? read : limits->read_gbs;
@@ -408,13 +408,14 @@ static json_t *report(void) {
     OcrModelInfo info;
     plan_page(0, &page);
     ocr_model_info(model, &info);
-    probe(&limits);
+    bool quantized = info.weight_type[0] == 'q';
+    probe(quantized, &limits);
     time_stages(&page, stages);
     long private = private_mb() - (long)(PROBE_BYTES >> 20);
     time_decode(options.batches[0]); /* maps the experts that its pages choose */
     for (int i = 0; i < options.batch_count; i++)
         steps[i] = time_decode(options.batches[i]);
-    probe(&limits);
+    probe(quantized, &limits);
 
     Precision precision = options.compute == OCR_COMPUTE_F32 ? PRECISION_EXACT : PRECISION_FAST;
     int positions = page.plan.prompt_positions + options.tokens / 2;

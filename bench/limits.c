@@ -55,7 +55,13 @@ __attribute__((target("avx512f,avx512vnni"))) static inline __m512i add_pairs(__
     __asm__("vpdpwssd %1, %1, %0" : "+v"(sums) : "v"(pairs));
     return sums;
 }
+__attribute__((target("avx512f,avx512vnni"))) static inline __m512i add_bytes(__m512i sums,
+                                                                              __m512i bytes) {
+    __asm__("vpdpbusd %1, %1, %0" : "+v"(sums) : "v"(bytes));
+    return sums;
+}
 PEAK(peak_vnni, "avx512f,avx512vnni", __m512i, add_pairs(sums[i], half), _mm512_setzero_si512())
+PEAK(peak_bytes, "avx512f,avx512vnni", __m512i, add_bytes(sums[i], half), _mm512_setzero_si512())
 PEAK(peak_bf16, "avx512f,avx512bf16", __m512,
      _mm512_dpbf16_ps(sums[i], (__m512bh)half, (__m512bh)half), _mm512_setzero_ps())
 
@@ -94,22 +100,25 @@ static const Peak peaks[CPU_LEVELS] = {
     [CPU_AVX512_BF16] = {peak_bf16, 64.0 * SUMS *STEPS},
     [CPU_AMX_BF16] = {peak_amx, 2.0 * 16 * 16 * 32 * AMX_SUMS *AMX_STEPS}};
 
+/* Of quantized weights, with AMX too. */
+static const Peak byte_peak = {peak_bytes, 128.0 * SUMS *STEPS};
+
 static void peak_task(void *context, int chunk, int thread) {
     const Peak *peak = context;
     (void)chunk;
     sink[thread] = peak->body();
 }
 
-double limit_gflops(OcrPool *pool, CpuLevel level, double seconds) {
-    Peak peak = peaks[level];
+double limit_gflops(OcrPool *pool, CpuLevel level, bool quantized, double seconds) {
+    Peak peak = quantized && level >= CPU_AVX512_VNNI ? byte_peak : peaks[level];
     int threads = pool_threads(pool);
     if (!peak.body || cpu_best_level() < level)
         return 0;
     return peak.operations * threads / best_run(pool, threads, peak_task, &peak, seconds) / 1e9;
 }
 #else
-double limit_gflops(OcrPool *pool, CpuLevel level, double seconds) {
-    (void)pool, (void)level, (void)seconds;
+double limit_gflops(OcrPool *pool, CpuLevel level, bool quantized, double seconds) {
+    (void)pool, (void)level, (void)quantized, (void)seconds;
     return 0;
 }
 #endif

@@ -24,6 +24,7 @@
  *
  *   TARGET, INLINE   as in matmul_simd.h
  *   BYTES            numbers have 8 bits, and weights are quantized; else 16
+ *   Number           of x: int8_t or int16_t
  *   LANES            words of a vector
  *   VECTORS          of x, side by side
  *   WEIGHT_ROWS      sums that, with what they need, fill the registers; a multiple of each
@@ -44,6 +45,7 @@
  *   Integers higher(Integers top, Sums x)               the larger of top and x's magnitude, as
  *                                                       bits, so that NaN is above all
  *   float    highest(Integers top)
+ *   Integers negate(Integers sums)                      for BYTES alone
  *   Sums     widen_bf16(const uint16_t *w)              w[LANES]; not for BYTES
  *   void     take_bytes(const uint8_t *q, Integers *to)       integers of Q8: q[BLOCK]
  *   void     take_nibbles(const uint8_t *q, Integers *to)     of two blocks of Q4: q[BLOCK / 2]
@@ -60,8 +62,8 @@
 
 #if BYTES
 #define X_MOST_QUANTIZED 127
-#define RAISED_Q8 128
-#define RAISED_Q4 8
+#define RAISED_Q8 128u
+#define RAISED_Q4 8u
 typedef uint8_t Weight;
 #else
 #define X_MOST_QUANTIZED 32767 /* 64 * 32767 * 127 < 2^31 */
@@ -147,7 +149,7 @@ INLINE void pack_lanes(const float *const *x, int rows, int count, int most, Lan
 /* Where the sums of LANES rows of a block begin, by weights of this type. */
 INLINE void begin_lanes(LaneBlock *block, int lane, WeightType type) {
     Integers sums[2] = {{0}}; /* of x, each word's numbers times the raise */
-    Integers raised = spread(0x01010101 * (type == WEIGHT_Q8 ? RAISED_Q8 : RAISED_Q4));
+    Integers raised = spread((int)(0x01010101u * (type == WEIGHT_Q8 ? RAISED_Q8 : RAISED_Q4)));
     UNROLL for (int word = 0; word < WORDS; word++) {
         int half = type == WEIGHT_Q4 && word >= WORDS / 2;
         sums[half] = add_words(sums[half], *(Integers *)block->x[word][lane], raised);
