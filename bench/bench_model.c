@@ -408,7 +408,7 @@ static json_t *report(void) {
     OcrModelInfo info;
     plan_page(0, &page);
     ocr_model_info(model, &info);
-    bool quantized = info.weight_type[0] == 'q';
+    bool quantized = is_quantized(model->weights.layers[0].q.type);
     probe(quantized, &limits);
     time_stages(&page, stages);
     long private = private_mb() - (long)(PROBE_BYTES >> 20);

@@ -19,10 +19,8 @@ static size_t part_floats(const CacheShape *shape) {
     return (size_t)shape->dim + 2;
 }
 
-/* Bytes of a row, and its scales. */
 static size_t row_bytes(const CacheShape *shape) {
-    static const size_t element[] = {[WEIGHT_F32] = 4, [WEIGHT_BF16] = 2, [WEIGHT_Q8] = 1};
-    return (size_t)shape->dim * element[shape->type];
+    return weight_bytes(shape->type, shape->dim);
 }
 
 static size_t row_scales(const CacheShape *shape) {

@@ -9,11 +9,11 @@
 
 WeightType decoder_cache_type(const DecoderConfig *config, WeightType weights,
                               Precision precision) {
-    bool quantized = weights == WEIGHT_Q8 || weights == WEIGHT_Q4;
     if (precision == PRECISION_EXACT)
         return WEIGHT_F32;
-    return quantized && config->hidden / config->heads <= ATTEND_Q8_COLUMNS ? WEIGHT_Q8
-                                                                            : WEIGHT_BF16;
+    return is_quantized(weights) && config->hidden / config->heads <= ATTEND_Q8_COLUMNS
+               ? WEIGHT_Q8
+               : WEIGHT_BF16;
 }
 
 CacheShape decoder_cache_shape(const DecoderConfig *config, int slots, int positions,

@@ -18,11 +18,23 @@
 
 #include "kernels/pool.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* The last two lie in blocks with scales, see quant.h. */
 typedef enum WeightType { WEIGHT_F32, WEIGHT_BF16, WEIGHT_F16, WEIGHT_Q8, WEIGHT_Q4 } WeightType;
+
+static inline bool is_quantized(WeightType type) {
+    return type == WEIGHT_Q8 || type == WEIGHT_Q4;
+}
+
+/* Of `count` weights of one row, which fill whole blocks if they are quantized. */
+static inline size_t weight_bytes(WeightType type, int count) {
+    static const int bits[] = {
+        [WEIGHT_F32] = 32, [WEIGHT_BF16] = 16, [WEIGHT_F16] = 16, [WEIGHT_Q8] = 8, [WEIGHT_Q4] = 4};
+    return (size_t)count * (size_t)bits[type] / 8;
+}
 
 /* A weight matrix in the mapping, aligned to its element's size. */
 typedef struct Matrix {

@@ -70,17 +70,6 @@ void matmul_finish(const Tile *tile, float *c, const float *up);
 /* The loops that define a job's result, summed in double. */
 void matmul_reference(const Matmul *job);
 
-static inline bool is_quantized(WeightType type) {
-    return type == WEIGHT_Q8 || type == WEIGHT_Q4;
-}
-
-/* Of `count` weights of one row, which fill whole blocks if they are quantized. */
-static inline size_t weight_bytes(WeightType type, int count) {
-    static const int bits[] = {
-        [WEIGHT_F32] = 32, [WEIGHT_BF16] = 16, [WEIGHT_F16] = 16, [WEIGHT_Q8] = 8, [WEIGHT_Q4] = 4};
-    return (size_t)count * (size_t)bits[type] / 8;
-}
-
 /* Of the first or last `count` weights of one row, with a whole last block of Q4. */
 static inline size_t stored_bytes(WeightType type, int count) {
     return type == WEIGHT_Q4 ? q4_row_bytes(count) : weight_bytes(type, count);
