@@ -65,43 +65,48 @@ PEAK(peak_bytes, "avx512f,avx512vnni", __m512i, add_bytes(sums[i], half), _mm512
 PEAK(peak_bf16, "avx512f,avx512bf16", __m512,
      _mm512_dpbf16_ps(sums[i], (__m512bh)half, (__m512bh)half), _mm512_setzero_ps())
 
-#define AMX_SUMS 4 /* tiles of 16 x 16 sums, each the product of 16 x 32 by 32 x 16 */
+#define AMX_SUMS 4 /* tiles of 16 x 16 sums, each of as many products as 64 bytes hold numbers */
 #define AMX_STEPS (STEPS / 16)
+#define AMX_OPERATIONS(numbers) (2.0 * 16 * 16 * (numbers)*AMX_SUMS * AMX_STEPS)
 
 /* cpu.c has asked the system for the tiles. */
-static float peak_amx(void) {
-    static const struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1,
-                .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-    __asm__ volatile("ldtilecfg %0" ::"m"(config) : "memory");
-    __asm__ volatile("tilezero %%tmm6\n tilezero %%tmm7" ::);
-    for (int step = 0; step < AMX_STEPS; step++)
-        __asm__ volatile("tdpbf16ps %%tmm7, %%tmm6, %%tmm0\n"
-                         "tdpbf16ps %%tmm7, %%tmm6, %%tmm1\n"
-                         "tdpbf16ps %%tmm7, %%tmm6, %%tmm2\n"
-                         "tdpbf16ps %%tmm7, %%tmm6, %%tmm3" ::);
-    __asm__ volatile("tilerelease" ::);
-    return 0;
-}
+#define PEAK_AMX(name, multiply)                                                                   \
+    static float name(void) {                                                                      \
+        static const struct {                                                                      \
+            uint8_t palette, start_row, reserved[14];                                              \
+            uint16_t row_bytes[16];                                                                \
+            uint8_t rows[16];                                                                      \
+        } config = {.palette = 1,                                                                  \
+                    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},                                 \
+                    .rows = {16, 16, 16, 16, 16, 16, 16, 16}};                                     \
+        __asm__ volatile("ldtilecfg %0" ::"m"(config) : "memory");                                 \
+        __asm__ volatile("tilezero %%tmm6\n tilezero %%tmm7" ::);                                  \
+        for (int step = 0; step < AMX_STEPS; step++)                                               \
+            __asm__ volatile(                                                                      \
+                multiply " %%tmm7, %%tmm6, %%tmm0\n" multiply " %%tmm7, %%tmm6, %%tmm1\n" multiply \
+                         " %%tmm7, %%tmm6, %%tmm2\n" multiply " %%tmm7, %%tmm6, %%tmm3" ::);       \
+        __asm__ volatile("tilerelease" ::);                                                        \
+        return 0;                                                                                  \
+    }
+PEAK_AMX(peak_amx, "tdpbf16ps")
+PEAK_AMX(peak_amx_bytes, "tdpbssd")
 
 typedef struct Peak {
     float (*body)(void);
     double operations; /* of one call */
 } Peak;
 
-static const Peak peaks[CPU_LEVELS] = {
-    [CPU_AVX2] = {peak_avx2, 16.0 * SUMS *STEPS},
-    [CPU_AVX512] = {peak_avx512, 32.0 * SUMS *STEPS},
-    [CPU_AVX512_VNNI] = {peak_vnni, 64.0 * SUMS *STEPS},
-    [CPU_AVX512_BF16] = {peak_bf16, 64.0 * SUMS *STEPS},
-    [CPU_AMX_BF16] = {peak_amx, 2.0 * 16 * 16 * 32 * AMX_SUMS *AMX_STEPS}};
+static const Peak peaks[CPU_LEVELS] = {[CPU_AVX2] = {peak_avx2, 16.0 * SUMS *STEPS},
+                                       [CPU_AVX512] = {peak_avx512, 32.0 * SUMS *STEPS},
+                                       [CPU_AVX512_VNNI] = {peak_vnni, 64.0 * SUMS *STEPS},
+                                       [CPU_AVX512_BF16] = {peak_bf16, 64.0 * SUMS *STEPS},
+                                       [CPU_AMX] = {peak_amx, AMX_OPERATIONS(32)}};
 
-/* Of quantized weights, with AMX too. */
-static const Peak byte_peak = {peak_bytes, 128.0 * SUMS *STEPS};
+/* Of quantized weights, if another. */
+static const Peak quantized_peaks[CPU_LEVELS] = {
+    [CPU_AVX512_VNNI] = {peak_bytes, 128.0 * SUMS *STEPS},
+    [CPU_AVX512_BF16] = {peak_bytes, 128.0 * SUMS *STEPS},
+    [CPU_AMX] = {peak_amx_bytes, AMX_OPERATIONS(64)}};
 
 static void peak_task(void *context, int chunk, int thread) {
     const Peak *peak = context;
@@ -110,7 +115,7 @@ static void peak_task(void *context, int chunk, int thread) {
 }
 
 double limit_gflops(OcrPool *pool, CpuLevel level, bool quantized, double seconds) {
-    Peak peak = quantized && level >= CPU_AVX512_VNNI ? byte_peak : peaks[level];
+    Peak peak = quantized && quantized_peaks[level].body ? quantized_peaks[level] : peaks[level];
     int threads = pool_threads(pool);
     if (!peak.body || cpu_best_level() < level)
         return 0;

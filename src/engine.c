@@ -32,7 +32,7 @@ void ocr_pool_watch(OcrPool *pool, bool (*interrupted)(void)) {
     pool_watch(pool, interrupted);
 }
 
-_Static_assert((int)OCR_CPU_PORTABLE == CPU_PORTABLE && (int)OCR_CPU_AMX == CPU_AMX_BF16,
+_Static_assert((int)OCR_CPU_PORTABLE == CPU_PORTABLE && (int)OCR_CPU_AMX == CPU_AMX,
                "the levels of kernels/cpu.h");
 
 OcrCpuLevel ocr_cpu_best(void) {

@@ -20,10 +20,10 @@ static bool has_f16c(void) {
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
-static bool has_amx_bf16(void) {
-    const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24; /* leaf 7, EDX */
+static bool has_amx(void) {
+    const unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25; /* leaf 7, EDX: bf16, tile, int8 */
     unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) && (d & amx_tile);
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & wanted) == wanted;
 }
 
 /* __builtin_cpu_supports also asks whether the system saves the registers. */
@@ -38,7 +38,7 @@ static CpuLevel detect(void) {
         return CPU_AVX512;
     if (!__builtin_cpu_supports("avx512bf16"))
         return CPU_AVX512_VNNI;
-    return has_amx_bf16() && tiles_granted() ? CPU_AMX_BF16 : CPU_AVX512_BF16;
+    return has_amx() && tiles_granted() ? CPU_AMX : CPU_AVX512_BF16;
 }
 #else
 static CpuLevel detect(void) {
@@ -49,7 +49,7 @@ static CpuLevel detect(void) {
 #define UNKNOWN (-1)
 
 static atomic_int best = UNKNOWN;
-static atomic_int limit = CPU_AMX_BF16;
+static atomic_int limit = CPU_AMX;
 
 CpuLevel cpu_best_level(void) {
     int level = atomic_load_explicit(&best, memory_order_relaxed);
@@ -74,7 +74,7 @@ const char *cpu_level_name(CpuLevel level) {
     static const char *const names[CPU_LEVELS] = {
         [CPU_PORTABLE] = "portable",       [CPU_AVX2] = "avx2",
         [CPU_AVX512] = "avx512",           [CPU_AVX512_VNNI] = "avx512_vnni",
-        [CPU_AVX512_BF16] = "avx512_bf16", [CPU_AMX_BF16] = "amx",
+        [CPU_AVX512_BF16] = "avx512_bf16", [CPU_AMX] = "amx",
     };
     return names[level];
 }

@@ -16,7 +16,7 @@ typedef enum CpuLevel {
     CPU_AVX512,      /* AVX512 F, BW, DQ, VL */
     CPU_AVX512_VNNI, /* pairs of 16-bit integers */
     CPU_AVX512_BF16, /* pairs of bf16 */
-    CPU_AMX_BF16
+    CPU_AMX          /* tiles of bf16 and of 8-bit integers */
 } CpuLevel;
 
 #define CPU_LEVELS 6

@@ -38,7 +38,7 @@ size_t field_scratch_bytes(int height, int width, int dim) {
 static AttendField *kernel(Precision precision) {
 #if defined(__x86_64__)
     CpuLevel level = cpu_level();
-    if (precision == PRECISION_FAST && level >= CPU_AMX_BF16)
+    if (precision == PRECISION_FAST && level >= CPU_AMX)
         return field_amx;
     if (precision == PRECISION_FAST && level >= CPU_AVX512_BF16)
         return field_bf16;

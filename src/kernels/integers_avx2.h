@@ -17,6 +17,7 @@
 #define WEIGHT_ROWS 12
 #define DEPTH 512 /* a span of x and the weights that meet it stay in the first cache */
 #define BYTES 0
+#define RAISED 0
 
 typedef int16_t Number;
 typedef __m256i Integers;

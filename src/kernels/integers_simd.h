@@ -20,65 +20,36 @@
  * raised until none is negative, and each block's sum begins at what that will add, negated:
  * a multiple of the sum of its x.
  *
- * Each instruction set's file defines the vector and includes this.
+ * Each instruction set's file defines the vector and includes this. Beside what
+ * integers_lanes_simd.h asks for:
  *
- *   TARGET, INLINE   as in matmul_simd.h
- *   BYTES            numbers have 8 bits, and weights are quantized; else 16
- *   Number           of x: int8_t or int16_t
- *   LANES            words of a vector
- *   VECTORS          of x, side by side
  *   WEIGHT_ROWS      sums that, with what they need, fill the registers; a multiple of each
  *                    number of vectors. As many rows of w are packed at a time
  *   DEPTH            elements of a row in work at once: a span of x stays near
- *   Integers         a vector of words, or of 32-bit sums
- *   Sums             one of f32
  *
- *   Sums     load_lanes(const float *x), void store_lanes(float *to, Sums values)
  *   Sums     add_product(Sums sum, Sums a, Sums b)
- *   void     transpose(Sums *rows)                      rows[LANES], a square of words
  *   Integers add_words(Integers sums, Integers x, Integers w)   the products of each word;
  *            in this order and in place: left to itself, the compiler reorders until registers
  *            do not suffice
  *   Integers spread(int word)                           over all lanes
  *   Sums     to_floats(Integers sums)
- *   void     put_numbers(const Sums *x, Number *to)     rounded: x[BLOCK / LANES], to[BLOCK]
- *   Integers higher(Integers top, Sums x)               the larger of top and x's magnitude, as
- *                                                       bits, so that NaN is above all
- *   float    highest(Integers top)
- *   Integers negate(Integers sums)                      for BYTES alone
+ *   Integers negate(Integers sums)                      for RAISED alone
  *   Sums     widen_bf16(const uint16_t *w)              w[LANES]; not for BYTES
  *   void     take_bytes(const uint8_t *q, Integers *to)       integers of Q8: q[BLOCK]
  *   void     take_nibbles(const uint8_t *q, Integers *to)     of two blocks of Q4: q[BLOCK / 2]
- *            as Weight, which of BYTES is raised, by RAISED_Q8 and RAISED_Q4
+ *            as Weight, which is raised if RAISED, by RAISED_Q8 and RAISED_Q4
  */
-#include <math.h>
+#include "kernels/integers_lanes_simd.h"
+#include "kernels/weights_ahead.h"
 
-#define BLOCK Q8_BLOCK /* of x; of w too, but that of Q4 is half as long */
-#define NEIGHBOURS ((int)(sizeof(int) / sizeof(Number)))
-#define WORDS (BLOCK / NEIGHBOURS)
-#define SPAN (VECTORS * LANES) /* rows of x side by side */
 #define BLOCKS (DEPTH / BLOCK)
-#define CACHE_LINE 64
 
 #if BYTES
-#define X_MOST_QUANTIZED 127
-#define RAISED_Q8 128u
-#define RAISED_Q4 8u
 typedef uint8_t Weight;
 #else
-#define X_MOST_QUANTIZED 32767 /* 64 * 32767 * 127 < 2^31 */
-#define X_MOST 4095            /* 64 * 4095 * 8191 < 2^31 */
-#define W_MOST 8191
+#define W_MOST 8191 /* see X_MOST */
 typedef int16_t Weight;
 #endif
-
-/* A block of SPAN rows of x. */
-typedef struct LaneBlock {
-    Number x[WORDS][SPAN][NEIGHBOURS];
-#if BYTES
-    int begin[2][SPAN]; /* of the block's sums; if weights are Q4, of its halves' */
-#endif
-} LaneBlock;
 
 /* Rows of weights, as integers. */
 typedef struct PackedWeights {
@@ -86,78 +57,7 @@ typedef struct PackedWeights {
     float scales[WEIGHT_ROWS][2 * BLOCKS];
 } PackedWeights;
 
-/* ---- to integers ---- */
-
-/* What stands at from, if that is `size` bytes; else the `there` bytes in part, with zeros behind.
- */
-INLINE const void *fill_up(const void *from, size_t there, void *part, size_t size) {
-    if (there >= size)
-        return from;
-    memset(part, 0, size);
-    return memcpy(part, from, there);
-}
-
-/* A block to -most..most; returns the scale, NaN if x holds NaN or an infinity. */
-INLINE float quantize_block(const Sums *x, int most, Number *to) {
-    Integers top = {0};
-    Sums scaled[BLOCK / LANES];
-    UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
-        top = higher(top, x[i]);
-    }
-    float largest = highest(top);
-    float inverse = largest > 0x1p-100f ? (float)most / largest : 0;
-    UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
-        scaled[i] = x[i] * inverse;
-    }
-    put_numbers(scaled, to);
-    return isfinite(largest) ? largest / (float)most : NAN;
-}
-
-/* The same of x's first `count` elements, as if zeros followed. */
-INLINE float quantize_part(const float *x, int count, int most, Number *to) {
-    float part[BLOCK];
-    Sums block[BLOCK / LANES];
-    x = fill_up(x, (size_t)count * sizeof *x, part, sizeof part);
-    UNROLL for (int i = 0; i < BLOCK / LANES; i++) {
-        block[i] = load_lanes(x + i * LANES);
-    }
-    return quantize_block(block, most, to);
-}
-
-/*
- * A block of up to LANES rows of x, `count` elements of which are there, to the lanes from
- * `lane` on; the last row again beyond them. Scales likewise, scales[SPAN].
- */
-INLINE void pack_lanes(const float *const *x, int rows, int count, int most, LaneBlock *to,
-                       float *scales, int lane) {
-    Number numbers[LANES][BLOCK];
-    for (int i = 0; i < LANES; i++)
-        scales[lane + i] = quantize_part(x[min_int(i, rows - 1)], count, most, numbers[i]);
-    for (int word = 0; word < WORDS; word += LANES) {
-        Sums square[LANES];
-        UNROLL for (int i = 0; i < LANES; i++) {
-            memcpy(&square[i], numbers[i] + NEIGHBOURS * word, sizeof square[i]);
-        }
-        transpose(square);
-        UNROLL for (int i = 0; i < LANES; i++) {
-            *(Sums *)to->x[word + i][lane] = square[i];
-        }
-    }
-}
-
-#if BYTES
-/* Where the sums of LANES rows of a block begin, by weights of this type. */
-INLINE void begin_lanes(LaneBlock *block, int lane, WeightType type) {
-    Integers sums[2] = {{0}}; /* of x, each word's numbers times the raise */
-    Integers raised = spread((int)(0x01010101u * (type == WEIGHT_Q8 ? RAISED_Q8 : RAISED_Q4)));
-    UNROLL for (int word = 0; word < WORDS; word++) {
-        int half = type == WEIGHT_Q4 && word >= WORDS / 2;
-        sums[half] = add_words(sums[half], *(Integers *)block->x[word][lane], raised);
-    }
-    for (int half = 0; half < 2; half++)
-        *(Integers *)(block->begin[half] + lane) = negate(sums[half]);
-}
-#endif
+/* ---- weights to integers ---- */
 
 /* BLOCK quantized weights, of which `count` are there; what is made of the others meets zeros. */
 INLINE void pack_quantized(const uint8_t *w, int count, WeightType type, Weight *to) {
@@ -244,7 +144,7 @@ INLINE void multiply_block(const Product *p, int b, int words, int vectors) {
     const int first = b * words % WORDS;
     UNROLL for (int n = 0; n < group; n++) {
         UNROLL for (int v = 0; v < vectors; v++) {
-#if BYTES
+#if RAISED
             dots[n][v] = *(const Integers *)(x->begin[first != 0] + v * LANES);
 #else
             dots[n][v] = (Integers){0};
@@ -301,62 +201,6 @@ static inline void multiply_span(const Product *p, int vectors, WeightType type)
 #endif
 }
 
-/* The sums to rows of c. */
-INLINE void put_span(float (*sums)[SPAN], int rows, int columns, float *c) {
-    for (int row = 0; row < rows; row += LANES)
-        for (int n = 0; n < columns; n += LANES) {
-            Sums square[LANES];
-            UNROLL for (int i = 0; i < LANES; i++) {
-                square[i] = load_lanes(sums[n + i] + row);
-            }
-            transpose(square);
-            UNROLL for (int r = 0; r < LANES; r++) {
-                if (row + r < rows)
-                    store_lanes(c + (row + r) * TILE_COLUMNS + n, square[r]);
-            }
-        }
-}
-
-/* ---- weights that will be wanted next ---- */
-
-/* Rows of weights, of which each call fetches a share. */
-typedef struct Ahead {
-    const char *row;
-    size_t stride, bytes; /* from row to row; of a row */
-    size_t at;            /* in the row */
-    int rows, lines;      /* that are left; for each call */
-} Ahead;
-
-/* Rows n.. of the tile from column k on, to be fetched in so many calls. */
-static inline Ahead look_ahead(const Tile *tile, int n, int k, int calls) {
-    const Matrix *w = tile->w;
-    if (n >= tile->columns) {
-        n = 0;
-        k += DEPTH;
-    }
-    if (k >= w->columns)
-        return (Ahead){0};
-    Ahead ahead = {.row = tile_w(tile, n) + weight_bytes(w->type, k),
-                   .stride = row_bytes(w),
-                   .bytes = weight_bytes(w->type, min_int(DEPTH, w->columns - k)),
-                   .rows = min_int(WEIGHT_ROWS, tile->columns - n)};
-    ahead.lines = ceil_div(ahead.rows * ceil_div((int)ahead.bytes, CACHE_LINE), calls);
-    return ahead;
-}
-
-/* One of the calls. */
-static inline void fetch(Ahead *ahead) {
-    for (int i = 0; i < ahead->lines && ahead->rows > 0; i++) {
-        __builtin_prefetch(ahead->row + ahead->at);
-        ahead->at += CACHE_LINE;
-        if (ahead->at >= ahead->bytes) {
-            ahead->at = 0;
-            ahead->row += ahead->stride;
-            ahead->rows--;
-        }
-    }
-}
-
 /* ---- a tile ---- */
 
 /* x in lanes, and where its products go. */
@@ -388,7 +232,7 @@ INLINE void multiply_spans(const Tile *tile, const Spans *s, int k, PackedWeight
             rows = max_int(rows, wanted * GROUP(span_vectors(tile, span)));
             groups += wanted;
         }
-        Ahead ahead = look_ahead(tile, n + WEIGHT_ROWS, k, groups);
+        Ahead ahead = look_ahead(tile, n + WEIGHT_ROWS, WEIGHT_ROWS, k, DEPTH, groups);
         for (int i = 0; i < rows; i++)
             pack_weights(tile, n + i, k, count, packed->w[i], packed->scales[i]);
         for (int span = 0; span < spans; span++) {

@@ -1,7 +1,8 @@
 /*
- * integers_vnni.h - the vectors of integers_simd.h by AVX512-VNNI, but for those that depend on
- * how long a number is. An instruction adds the products of 16 words to 16 sums, as fast as one
- * of f32 adds 16 products. Private to matmul_integers_vnni.c and matmul_bytes_vnni.c.
+ * integers_vnni.h - the vectors of integers_simd.h by AVX512-VNNI, but for those of one file
+ * alone. An instruction adds the products of 16 words to 16 sums, as fast as one of f32 adds 16
+ * products. Included after BYTES is defined; private to matmul_integers_vnni.c,
+ * matmul_bytes_vnni.c and matmul_bytes_amx.c.
  */
 #ifndef OCR_INTEGERS_VNNI_H
 #define OCR_INTEGERS_VNNI_H
@@ -21,6 +22,28 @@ typedef __m512i Integers;
 typedef __m512 Sums;
 
 #include "kernels/matmul_avx512.h"
+
+#if BYTES
+typedef int8_t Number;
+
+INLINE void put_numbers(const Sums *x, Number *to) {
+    UNROLL for (int i = 0; i < 4; i++) {
+        __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x[i]));
+        _mm_storeu_si128((__m128i *)to + i, bytes);
+    }
+}
+#else
+typedef int16_t Number;
+
+INLINE void put_numbers(const Sums *x, Number *to) {
+    const Integers order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    UNROLL for (int i = 0; i < 2; i++) {
+        Integers a = _mm512_cvtps_epi32(x[2 * i]), b = _mm512_cvtps_epi32(x[2 * i + 1]);
+        Integers quarters = _mm512_packs_epi32(a, b);
+        _mm512_storeu_si512((Integers *)to + i, _mm512_permutexvar_epi64(order, quarters));
+    }
+}
+#endif
 
 INLINE Integers spread(int word) {
     return _mm512_set1_epi32(word);

@@ -27,9 +27,9 @@
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with
  * activations as 16-bit integers, made before the loop begins. For many rows both become
- * 8-bit integers where there is VNNI, 16-bit ones with AVX2, else f32. Which of the two is decided
- * for a call, by its longest job: what an expert makes of a prompt does not depend on how many rows
- * chose it.
+ * 8-bit integers where there is VNNI or AMX (matmul_bytes_amx.c), 16-bit ones with AVX2, else
+ * f32. Which of the two is decided for a call, by its longest job: what an expert makes of a
+ * prompt does not depend on how many rows chose it.
  *
  * A row's result does not depend on how many rows there are, where tiles were cut
  * or how many threads there are. With f32 it does not even depend on which of the
@@ -109,6 +109,7 @@ static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
 static const Kernel integers_avx2 = {multiply_few_avx2, multiply_many_integers_avx2, 16};
 static const Kernel integers_vnni = {multiply_few_avx512, multiply_many_integers_vnni, 16};
 static const Kernel bytes_vnni = {multiply_few_avx512, multiply_many_bytes_vnni, 16};
+static const Kernel bytes_amx = {multiply_few_avx512, multiply_many_bytes_amx, 16};
 static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 16};
 static const Kernel amx = {multiply_few_bf16, multiply_many_amx, 16};
 
@@ -117,7 +118,7 @@ static const Kernel *exact_kernel(CpuLevel level) {
 }
 
 static const Kernel *fast_kernel(CpuLevel level) {
-    return level >= CPU_AMX_BF16      ? &amx
+    return level >= CPU_AMX           ? &amx
            : level >= CPU_AVX512_BF16 ? &bf16
            : level >= CPU_AVX512_VNNI ? &integers_vnni
            : level == CPU_AVX2        ? &integers_avx2
@@ -125,7 +126,9 @@ static const Kernel *fast_kernel(CpuLevel level) {
 }
 
 static const Kernel *unpacking_kernel(CpuLevel level) {
-    return level >= CPU_AVX512_VNNI ? &bytes_vnni : fast_kernel(level);
+    return level >= CPU_AMX           ? &bytes_amx
+           : level >= CPU_AVX512_VNNI ? &bytes_vnni
+                                      : fast_kernel(level);
 }
 
 static const QuantKernel quant_avx2 = {quantize_rows_avx2, multiply_quant_avx2};

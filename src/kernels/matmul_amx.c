@@ -11,6 +11,7 @@
  * the last row of the tile, or the last column of w.
  */
 #if defined(__x86_64__)
+#include "kernels/amx.h"
 #include "kernels/matmul_kernel.h"
 #include "kernels/words.h"
 
@@ -18,35 +19,8 @@
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #include "kernels/matmul_avx512.h"
 
-#define SIDE 16                                       /* of C */
 #define STEP 32                                       /* columns of w in A */
 #define DEPTH ((int)(BLOCK_BYTES / sizeof(uint16_t))) /* columns in work at once */
-
-/* The instructions are written out: the compiler's own do not say that they use memory. */
-#ifndef AMX_EMULATED
-#define TILE_ZERO(t) __asm__ volatile("tilezero %%tmm" #t ::)
-#define TILE_LOAD(t, from, stride)                                                                 \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(from), "r"((size_t)(stride)) : "memory")
-#define TILE_STORE(t, to, stride)                                                                  \
-    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"((size_t)(stride))          \
-                     : "memory")
-#define TILE_MULTIPLY(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
-#define TILE_CONFIGURE(config) __asm__ volatile("ldtilecfg %0" ::"m"(config) : "memory")
-#define TILE_RELEASE() __asm__ volatile("tilerelease" ::)
-#endif
-
-typedef struct TileConfig {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} TileConfig;
-
-/* Eight registers of 16 rows of 64 bytes. */
-static const TileConfig all_whole = {
-    .palette = 1,
-    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-    .rows = {16, 16, 16, 16, 16, 16, 16, 16},
-};
 
 typedef uint32_t PairTile[SIDE][SIDE];   /* B: [pair][row of x] */
 typedef uint16_t WeightTile[SIDE][STEP]; /* A: [row of w][column] */

@@ -1,10 +1,8 @@
 /* Many rows and quantized weights by AVX512-VNNI, as integers of 8 bits: see integers_simd.h. */
 #if defined(__x86_64__)
-#include "kernels/integers_vnni.h"
-
 #define BYTES 1
-
-typedef int8_t Number;
+#define RAISED 1
+#include "kernels/integers_vnni.h"
 
 /* The instruction's first factor is the unsigned one. */
 INLINE Integers add_words(Integers sums, Integers x, Integers w) {
@@ -14,13 +12,6 @@ INLINE Integers add_words(Integers sums, Integers x, Integers w) {
 
 INLINE Integers negate(Integers sums) {
     return _mm512_sub_epi32(_mm512_setzero_si512(), sums);
-}
-
-INLINE void put_numbers(const Sums *x, Number *to) {
-    UNROLL for (int i = 0; i < 4; i++) {
-        __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x[i]));
-        _mm_storeu_si128((__m128i *)to + i, bytes);
-    }
 }
 
 INLINE void take_bytes(const uint8_t *q, Integers *to) {

@@ -1,23 +1,12 @@
 /* Many rows by AVX512-VNNI, as integers of 16 bits: see integers_simd.h. */
 #if defined(__x86_64__)
-#include "kernels/integers_vnni.h"
-
 #define BYTES 0
-
-typedef int16_t Number;
+#define RAISED 0
+#include "kernels/integers_vnni.h"
 
 INLINE Integers add_words(Integers sums, Integers x, Integers w) {
     __asm__ volatile("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(x), "v"(w));
     return sums;
-}
-
-INLINE void put_numbers(const Sums *x, Number *to) {
-    const Integers order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-    UNROLL for (int i = 0; i < 2; i++) {
-        Integers a = _mm512_cvtps_epi32(x[2 * i]), b = _mm512_cvtps_epi32(x[2 * i + 1]);
-        Integers quarters = _mm512_packs_epi32(a, b);
-        _mm512_storeu_si512((Integers *)to + i, _mm512_permutexvar_epi64(order, quarters));
-    }
 }
 
 INLINE Sums widen_bf16(const uint16_t *w) {

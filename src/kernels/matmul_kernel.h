@@ -49,7 +49,7 @@ MultiplyTile multiply_few_bf16, multiply_many_bf16; /* of bf16 weights, x rounde
 MultiplyTile multiply_many_amx;                     /* likewise */
 /* Of bf16 or quantized weights, both rounded to integers. */
 MultiplyTile multiply_many_integers_avx2, multiply_many_integers_vnni;
-MultiplyTile multiply_many_bytes_vnni; /* of quantized weights */
+MultiplyTile multiply_many_bytes_vnni, multiply_many_bytes_amx; /* of quantized weights */
 
 /* As gemm_nt and gemm_nn; `few` is for up to 3 rows of a. */
 typedef void MultiplyPanels(Panel a, Panel b, Panel c);

@@ -41,8 +41,8 @@ static void test_best_is_what_the_system_lists(void **state) {
     bool vnni = avx512 && flag("avx512_vnni");
     assert_int_equal(best >= CPU_AVX512_VNNI, vnni);
     assert_int_equal(best >= CPU_AVX512_BF16, vnni && flag("avx512_bf16"));
-    if (best == CPU_AMX_BF16)
-        assert_true(flag("amx_tile") && flag("amx_bf16"));
+    if (best == CPU_AMX)
+        assert_true(flag("amx_tile") && flag("amx_bf16") && flag("amx_int8"));
 }
 
 int main(void) {

@@ -560,7 +560,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     (void)state;
-    cpu_force_level(CPU_AMX_BF16);
+    cpu_force_level(CPU_AMX);
     return 0;
 }
 

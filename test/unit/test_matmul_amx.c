@@ -15,47 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- the registers ---- */
-
-static unsigned char registers[8][16][64];
-static int configured; /* 1 between TILE_CONFIGURE and TILE_RELEASE */
-
-static void load(int t, const void *from, size_t stride) {
-    assert_int_equal(configured, 1);
-    for (size_t r = 0; r < 16; r++)
-        memcpy(registers[t][r], (const char *)from + r * stride, 64);
-}
-
-static void store(int t, void *to, size_t stride) {
-    assert_int_equal(configured, 1);
-    for (size_t r = 0; r < 16; r++)
-        memcpy((char *)to + r * stride, registers[t][r], 64);
-}
-
-static void multiply(int c, int a, int b) {
-    float sums[16][16];
-    uint16_t left[16][32], right[16][16][2];
-    memcpy(sums, registers[c], sizeof sums);
-    memcpy(left, registers[a], sizeof left);
-    memcpy(right, registers[b], sizeof right);
-    for (int m = 0; m < 16; m++)
-        for (int k = 0; k < 32; k++)
-            for (int n = 0; n < 16; n++)
-                sums[m][n] += bf16_to_f32(left[m][k]) * bf16_to_f32(right[k / 2][n][k % 2]);
-    memcpy(registers[c], sums, sizeof sums);
-}
-
-#define AMX_EMULATED
-#define TILE_ZERO(t) memset(registers[t], 0, sizeof registers[t])
-#define TILE_LOAD(t, from, stride) load(t, from, stride)
-#define TILE_STORE(t, to, stride) store(t, to, stride)
-#define TILE_MULTIPLY(c, a, b) multiply(c, a, b)
-#define TILE_CONFIGURE(config)                                                                     \
-    do {                                                                                           \
-        assert_int_equal(sizeof(config), 64);                                                      \
-        configured = (config).palette;                                                             \
-    } while (0)
-#define TILE_RELEASE() (configured = 0)
+#include "amx_emulated.h"
 #include "kernels/matmul_amx.c"
 
 /* ---- against plain sums ---- */

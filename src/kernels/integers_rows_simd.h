@@ -1,0 +1,66 @@
+/*
+ * integers_rows_simd.h - the rows of a tile of matmul.c as integers, for its form for many rows.
+ * Included after integers_lanes_simd.h; in addition
+ *
+ *   X_DEPTH   elements of a row that are packed at once: rows that are no longer are packed
+ *             once for all tiles of the same rows
+ */
+#define SPANS (TILE_ROWS / SPAN)
+#define X_BLOCKS (X_DEPTH / BLOCK)
+
+_Static_assert(TILE_ROWS % SPAN == 0, "whole spans");
+
+/* X_DEPTH columns of a tile's rows of x. */
+typedef struct TileLanes {
+    LaneBlock x[SPANS][X_BLOCKS];
+    float scales[SPANS][X_BLOCKS][SPAN];
+} TileLanes;
+
+/* A block of a row of x, or what is there of it. */
+static inline void fetch_block(const float *x) {
+    for (int i = 0; i < BLOCK; i += CACHE_LINE / (int)sizeof *x)
+        __builtin_prefetch(x + i);
+}
+
+/* Columns k..k+count-1 of the tile's rows of x; what comes next is fetched early. */
+INLINE void pack_x(const Tile *tile, int k, int count, TileLanes *to) {
+    int most = X_MOST_QUANTIZED;
+#if !BYTES
+    if (!is_quantized(tile->w->type))
+        most = X_MOST;
+#endif
+    for (int row = 0; row < tile->rows; row += LANES) {
+        int rows = min_int(LANES, tile->rows - row), span = row / SPAN;
+        for (int b = 0; b < ceil_div(count, BLOCK); b++) {
+            const float *x[LANES];
+            bool last = (b + 1) * BLOCK >= count;
+            for (int i = 0; i < rows; i++) {
+                int next_row = min_int(row + i + LANES, tile->rows - 1);
+                x[i] = tile_x(tile, row + i) + k + b * BLOCK;
+                fetch_block(last ? tile_x(tile, next_row) + k : x[i] + BLOCK);
+            }
+            pack_lanes(x, rows, count - b * BLOCK, most, &to->x[span][b], to->scales[span][b],
+                       row % SPAN);
+#if RAISED
+            begin_lanes(&to->x[span][b], row % SPAN, tile->w->type);
+#endif
+        }
+    }
+}
+
+/*
+ * The columns from k on, if the tile's scratch does not have them: X_DEPTH of them where k is a
+ * multiple of that.
+ */
+INLINE void pack_columns(const Tile *tile, int k, TileLanes *to) {
+    int columns = tile->w->columns;
+    if (k % X_DEPTH == 0 && (!tile->copied || columns > X_DEPTH))
+        pack_x(tile, k, min_int(X_DEPTH, columns - k), to);
+}
+
+/* Sums of all rows of x, by weights, to c. */
+INLINE void put_tile(const Tile *tile, float (*sums)[TILE_COLUMNS][SPAN], float *c) {
+    for (int row = 0; row < tile->rows; row += SPAN)
+        put_span(sums[row / SPAN], min_int(SPAN, tile->rows - row), tile->columns,
+                 c + row * TILE_COLUMNS);
+}

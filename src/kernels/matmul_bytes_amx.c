@@ -1,0 +1,153 @@
+/*
+ * Many rows and weights of Q8 by AMX, as integers of 8 bits.
+ *
+ * A block of Q8 is as long as a row of a matrix register. So A is a block of 16 rows of weights, as
+ * they lie, B the same block of 16 rows of x, word by word as integers_lanes_simd.h packs them, and
+ * one instruction makes all their products and adds them, exactly. C leaves through memory, and is
+ * added to sums of f32 that stay in vector registers for DEPTH columns; the next blocks' C are made
+ * meanwhile. The arithmetic is that of matmul_bytes_vnni.c, to the last bit, where Q4 goes, whose
+ * blocks are half as long.
+ *
+ * Weights are copied only where 16 x 64 of them would reach over an edge.
+ */
+#if defined(__x86_64__)
+#define BYTES 1
+#define RAISED 0
+#include "kernels/amx.h"
+#include "kernels/integers_vnni.h"
+#include "kernels/integers_lanes_simd.h"
+#include "kernels/weights_ahead.h"
+
+#define X_DEPTH 1024
+#include "kernels/integers_rows_simd.h"
+
+#define BLOCKS (DEPTH / BLOCK)
+
+typedef int8_t WeightTile[SIDE][BLOCK];
+typedef int32_t Dots[SIDE][SIDE]; /* [row of w][row of x] */
+
+/* DEPTH columns of 16 rows of weights. */
+typedef struct WeightRows {
+    const int8_t *blocks[BLOCKS]; /* in the mapping, or copies */
+    size_t strides[BLOCKS];       /* from row to row */
+    float scales[BLOCKS][SIDE];
+    WeightTile copies[BLOCKS];
+} WeightRows;
+
+typedef struct Scratch {
+    TileLanes x;
+    float sums[SPANS][TILE_COLUMNS][SPAN]; /* w x^T */
+    Dots dots[2];
+    WeightRows w;
+} Scratch;
+
+_Static_assert(sizeof(Scratch) <= KERNEL_SCRATCH_BYTES, "AMX needs more scratch");
+_Static_assert(SIDE == LANES && TILE_COLUMNS % SIDE == 0 && X_DEPTH % DEPTH == 0, "whole squares");
+
+/* The tile's rows n..n+15 of weights, `count` columns from k on. */
+static void take_weights(const Tile *tile, int n, int k, int count, WeightRows *to) {
+    int rows = min_int(SIDE, tile->columns - n);
+    size_t stride = row_bytes(tile->w);
+    for (int b = 0; b < ceil_div(count, BLOCK); b++) {
+        const int8_t *from = (const int8_t *)tile_w(tile, n) + k + b * BLOCK;
+        int columns = min_int(BLOCK, count - b * BLOCK);
+        to->blocks[b] = from;
+        to->strides[b] = stride;
+        if (rows < SIDE || columns < BLOCK) {
+            memset(to->copies[b], 0, sizeof(WeightTile));
+            for (int r = 0; r < rows; r++)
+                memcpy(to->copies[b][r], from + (size_t)r * stride, (size_t)columns);
+            to->blocks[b] = to->copies[b][0];
+            to->strides[b] = BLOCK;
+        }
+        for (int r = 0; r < SIDE; r++)
+            to->scales[b][r] = bf16_to_f32(tile_scales(tile, n + r)[k / BLOCK + b]);
+    }
+}
+
+/* One square of sums: 16 rows of x by 16 of weights. */
+typedef struct Square {
+    const LaneBlock *x;            /* [blocks] */
+    const float (*x_scales)[SPAN]; /* [blocks] */
+    const WeightRows *w;
+    Dots *dots;          /* [2], work space */
+    float (*sums)[SPAN]; /* [SIDE] */
+    int lane, blocks;    /* the first of the rows of x */
+    bool add;            /* to the sums; else they begin here */
+} Square;
+
+INLINE void add_dots(const Square *s, int b, const Dots dots, Sums *sums) {
+    Sums x_scales = load_lanes(s->x_scales[b] + s->lane);
+    UNROLL for (int n = 0; n < SIDE; n++) {
+        Sums both = x_scales * s->w->scales[b][n];
+        sums[n] = add_product(sums[n], to_floats(_mm512_loadu_si512(dots[n])), both);
+    }
+}
+
+/* Registers: C 0 and 1, A 2 and 3, B 4 and 5. */
+TARGET static void multiply_square(const Square *s) {
+    const size_t x_stride = sizeof s->x->x[0], dots_stride = sizeof(int32_t[SIDE]);
+    const WeightRows *w = s->w;
+    Sums sums[SIDE];
+    UNROLL for (int n = 0; n < SIDE; n++) {
+        sums[n] = s->add ? load_lanes(s->sums[n] + s->lane) : (Sums){0};
+    }
+    for (int b = 0; b < s->blocks; b += 2) {
+        TILE_ZERO(0);
+        TILE_LOAD(2, w->blocks[b], w->strides[b]);
+        TILE_LOAD(4, s->x[b].x[0][s->lane], x_stride);
+        TILE_MULTIPLY_BYTES(0, 2, 4);
+        TILE_STORE(0, s->dots[0], dots_stride);
+        if (b + 1 < s->blocks) {
+            TILE_ZERO(1);
+            TILE_LOAD(3, w->blocks[b + 1], w->strides[b + 1]);
+            TILE_LOAD(5, s->x[b + 1].x[0][s->lane], x_stride);
+            TILE_MULTIPLY_BYTES(1, 3, 5);
+            TILE_STORE(1, s->dots[1], dots_stride);
+        }
+        add_dots(s, b, s->dots[0], sums);
+        if (b + 1 < s->blocks)
+            add_dots(s, b + 1, s->dots[1], sums);
+    }
+    UNROLL for (int n = 0; n < SIDE; n++) {
+        store_lanes(s->sums[n] + s->lane, sums[n]);
+    }
+}
+
+/* Up to DEPTH columns from k on. */
+static void multiply_depth(const Tile *tile, int k, Scratch *scratch) {
+    int first = k % X_DEPTH / BLOCK, count = min_int(DEPTH, tile->w->columns - k);
+    for (int n = 0; n < tile->columns; n += SIDE) {
+        Ahead ahead = look_ahead(tile, n + SIDE, SIDE, k, DEPTH, ceil_div(tile->rows, SIDE));
+        take_weights(tile, n, k, count, &scratch->w);
+        for (int row = 0; row < tile->rows; row += SIDE) {
+            int span = row / SPAN;
+            Square square = {.x = scratch->x.x[span] + first,
+                             .x_scales = scratch->x.scales[span] + first,
+                             .w = &scratch->w,
+                             .dots = scratch->dots,
+                             .sums = scratch->sums[span] + n,
+                             .lane = row % SPAN,
+                             .blocks = ceil_div(count, BLOCK),
+                             .add = k > 0};
+            fetch(&ahead);
+            multiply_square(&square);
+        }
+    }
+}
+
+TARGET void multiply_many_bytes_amx(const Tile *tile, float *c, void *memory) {
+    Scratch *scratch = memory;
+    if (tile->w->type != WEIGHT_Q8) {
+        multiply_many_bytes_vnni(tile, c, memory);
+        return;
+    }
+    TILE_CONFIGURE(all_whole);
+    for (int k = 0; k < tile->w->columns; k += DEPTH) {
+        pack_columns(tile, k, &scratch->x);
+        multiply_depth(tile, k, scratch);
+    }
+    TILE_RELEASE(); /* the system need not save what nobody reads */
+    put_tile(tile, scratch->sums, c);
+}
+#endif
