@@ -10,7 +10,7 @@ from render import MODES, global_box
 from tokenizer import EOS, PAD
 
 LOOKS = 320            # tokens of a page whose attention and place are taught
-FIRST, DIGIT = 3.0, 3.0  # weights of the first token of a line, where lines are skipped or read twice, and of the figures of a box; others weigh 1
+FIRST, DIGIT = 3.0, 4.0  # weights of labels and of the first token of a line, where lines are skipped or read twice, and of the figures of a box; others weigh 1
 
 
 class Objective:
@@ -22,7 +22,7 @@ class Objective:
         known = [tokenizer.bytes.get(k, b"") for k in range(tokenizer.size)]
         self.breaks = torch.tensor([b.endswith(b"\n") for b in known], device=self.device)          # tokens after which a line begins
         self.digits = torch.tensor([b.isdigit() for b in known], device=self.device)
-        self.box, self.box_end = tokenizer.added["<|det|>"], tokenizer.added["<|/det|>"]
+        self.label, self.box, self.box_end = (tokenizer.added[mark] for mark in ("<|ref|>", "<|det|>", "<|/det|>"))
 
     def rope(self, n):
         if self.tables is None or len(self.tables[0]) < n:
@@ -52,10 +52,11 @@ class Objective:
         return torch.where((u < share) & there & ~self.breaks[ids], wrong, ids).masked_fill(ids == PAD, EOS)
 
     def special(self, ids, first):
-        """-> which tokens ids[:, 1:] begin a line, which are figures of a box"""
+        """-> which tokens ids[:, 1:] begin a line or name a block, which are figures of a box"""
         inside = ((ids == self.box).cumsum(1) > (ids == self.box_end).cumsum(1))[:, 1:]
         t = torch.arange(1, ids.shape[1], device=self.device)
-        return self.breaks[ids[:, :-1]] | (t == first[:, None]), self.digits[ids[:, 1:]] & inside
+        before = ids[:, :-1]
+        return self.breaks[before] | (before == self.label) | (t == first[:, None]), self.digits[ids[:, 1:]] & inside
 
     def __call__(self, batch, slots, guide, strength=1.0, corrupt=.08):
         """-> loss, {name: value} for the log"""

@@ -219,8 +219,8 @@ class PageMaker:
 
     def heading(self, x0, x1, y, bottom, face, size, label):
         r = self.r
-        low, high = ((6, 11) if label == "title" else (2, 5)) if self.page.layout else ((3, 9) if label == "title" else (0, 4))   # labels must be told by sight
-        big = min(len(self.sizes) - 1, size + r.randint(low, high))
+        least, most = ((1.5, 2.3) if label == "title" else (1.13, 1.45)) if self.page.layout else ((1.2, 1.9) if label == "title" else (1, 1.3))   # labels must be told by sight
+        big = self.pick_size(self.sizes[size] * r.uniform(least, most))
         if r.random() < .6:
             face = r.choice(self.atlas.relatives[face])
         elif r.random() < .4:
@@ -359,7 +359,7 @@ class PageMaker:
         """Fill a column with blocks of the given weights; -> y below."""
         r, em = self.r, self.sizes[size]
         if self.page.layout:                                                  # names and values without rules look like a table
-            kinds = {k: v for k, v in kinds.items() if k != "fields"}
+            kinds = {k: v * self.OFTEN.get(k, 1) for k, v in kinds.items() if k != "fields"}
         while y is not None and y + 1.3 * em < bottom and self.budget > 12 and len(self.page.blocks) < self.most_blocks:
             kind = r.choices(list(kinds), list(kinds.values()))[0]
             room = max(1, int((bottom - y) / (self.lead * em)))
@@ -401,6 +401,7 @@ class PageMaker:
         "form": dict(paragraph=1, heading=.7, title=.8, fields=6, table=1),
         "lines": dict(line=1),
     }
+    OFTEN = dict(heading=1.6, image=2.4)                                      # on layout pages
 
     def make(self, width, height, em, budget, kind, noise, layout=False, most_blocks=99, columns=.5):
         """One page of width x height pixels in print of about em pixels and at most budget characters; columns: chance of two or three where they fit."""

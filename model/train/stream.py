@@ -36,11 +36,11 @@ PROSE = (("prose", 3), ("plain", 3), ("mixed", 1))
 SHORT = ((640, 640), (640, 640), (640, 480), (600, 800))
 # What each mode is asked to read, once pages are mixed. What failed most has sorts of its own: columns, print of 7 pixels' x-height, short pages, boxes.
 SORTS = {
-    "gundam": [Sort(.25, layout=.1, blank=.05),
-               Sort(.27, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
-               Sort(.14, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
-               Sort(.14, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
-               Sort(.20, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
+    "gundam": [Sort(.24, layout=.1, blank=.05),
+               Sort(.20, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
+               Sort(.10, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
+               Sort(.12, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
+               Sort(.34, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
     "base": [Sort(.4, layout=.15, blank=.03),
              Sort(.34, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
              Sort(.16, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0),
@@ -49,9 +49,9 @@ SORTS = {
               Sort(.35, SHORT, (16, 34), (150, 1100), PROSE + (("lines", .5), ("form", .5)), .05, width=640),
               Sort(.35, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0)],
     "gundam-m": [Sort(.3, layout=.1, blank=.04),
-                 Sort(.35, PAGE, (13, 26), (700, 4200), PROSE, .15, width=1024, blank=.01),
-                 Sort(.15, A4, (18, 32), (1800, 4800), PROSE, .85, width=1654),
-                 Sort(.2, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
+                 Sort(.40, PAGE, (13, 26), (700, 4200), PROSE, .15, width=1024, blank=.01),
+                 Sort(.20, A4, (18, 32), (1800, 4800), PROSE, .85, width=1654),
+                 Sort(.1, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
 }
 ANY = Sort(1, layout=.1)
 WORK = 125_000          # of a batch, in tokens of the decoder
@@ -153,7 +153,8 @@ class PageStream:
         """-> Sample; fill 0..1 of the most characters of the mode, None: any"""
         r = self.r
         while True:
-            full = (r.uniform(.05, .35) if r.random() < .25 else r.uniform(.3, 1)) * min(1, .35 + level) if fill is None else fill
+            part = r.choices([(.01, .05), (.05, .35), (.3, 1)], [.12, .22, .66])[0]      # letters and slides of few lines, too
+            full = r.uniform(*part) * min(1, .35 + level) if fill is None else fill
             page, line = self.page(mode, grid, level, full, sort, size or self.size(mode, grid, sort, r))
             prompt = self.prompts[page.layout]
             t, starts = self.tokenizer.encode(line.text)
