@@ -12,10 +12,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "amx_emulated.h"
+#include "guarded.h"
 #include "kernels/matmul_amx.c"
 
 /* ---- against plain sums ---- */
@@ -25,14 +24,9 @@ static uint64_t seed;
 /* Small integers, so that every sum is exact in any order. */
 static void check(int job_rows, int columns, int depth, bool gather) {
     enum { EXTRA = 3 };
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t bytes = (size_t)columns * (size_t)depth * sizeof(uint16_t);
-    size_t usable = (bytes + page - 1) / page * page;
-    char *mapping =
-        mmap(NULL, usable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(mapping, MAP_FAILED);
-    assert_int_equal(mprotect(mapping + usable, page, PROT_NONE), 0);
-    uint16_t *w = (uint16_t *)(mapping + usable - bytes);
+    Guarded weights = guarded(bytes);
+    uint16_t *w = weights.data;
     for (size_t i = 0; i < bytes / sizeof *w; i++) {
         float value = (float)random_between(&seed, -4, 4);
         memcpy(&w[i], (char *)&value + 2, sizeof *w);
@@ -74,7 +68,7 @@ static void check(int job_rows, int columns, int depth, bool gather) {
     free(scratch);
     free(c);
     free(x);
-    munmap(mapping, usable + page);
+    release(weights);
 }
 
 static void test_shapes(void **state) {

@@ -10,23 +10,12 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "amx_emulated.h"
+#include "guarded.h"
 #include "kernels/matmul_bytes_amx.c"
 
 static uint64_t seed;
-
-/* So many bytes before a page that nobody may read. */
-static char *guarded(size_t bytes, char **mapping, size_t *size) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), usable = (bytes + page - 1) / page * page;
-    *size = usable + page;
-    *mapping = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(*mapping, MAP_FAILED);
-    assert_int_equal(mprotect(*mapping + usable, page, PROT_NONE), 0);
-    return *mapping + usable - bytes;
-}
 
 /* Some rows of x: of numbers, of nothing, and with what is no number or none that is finite. */
 static float element(int row) {
@@ -41,11 +30,10 @@ static float element(int row) {
 static void check(WeightType type, int job_rows, int columns, int depth, bool gather) {
     int blocks = type == WEIGHT_Q8 ? q8_blocks(depth) : q4_blocks(depth);
     size_t row = stored_bytes(type, depth), bytes = (size_t)columns * row;
-    size_t scale_count = (size_t)columns * (size_t)blocks, sizes[2];
-    char *mappings[2];
-    char *w = guarded(bytes, &mappings[0], &sizes[0]);
-    uint16_t *scales =
-        (uint16_t *)(void *)guarded(scale_count * sizeof *scales, &mappings[1], &sizes[1]);
+    size_t scale_count = (size_t)columns * (size_t)blocks;
+    Guarded weights = guarded(bytes), weight_scales = guarded(scale_count * sizeof(uint16_t));
+    char *w = weights.data;
+    uint16_t *scales = weight_scales.data;
     for (size_t i = 0; i < bytes; i++)
         w[i] = (char)(type == WEIGHT_Q8 ? random_between(&seed, -127, 127)
                                         : random_between(&seed, 0, 255));
@@ -87,8 +75,8 @@ static void check(WeightType type, int job_rows, int columns, int depth, bool ga
     }
     free(scratch);
     free(x);
-    for (int i = 0; i < 2; i++)
-        munmap(mappings[i], sizes[i]);
+    release(weights);
+    release(weight_scales);
 }
 
 static void test_bits_of_vnni(void **state) {
