@@ -80,8 +80,8 @@ static void check(WeightType type, int job_rows, int columns, int depth, bool ga
 }
 
 static void test_bits_of_vnni(void **state) {
-    static const int rows[] = {1, 2, 15, 16, 17, 33, 48, 60, 143, 145, 200};
-    static const int columns[] = {1, 15, 16, 17, 40, 100, 385, 500};
+    static const int rows[] = {1, 15, 16, 33, 48, 145};
+    static const int columns[] = {1, 16, 17, 100, 385};
     static const int depths[] = {1, 2, 63, 64, 65, 130, 256, 300, 1024, 1025, 1300};
     (void)state;
     if (cpu_best_level() < CPU_AVX512_VNNI)
