@@ -150,6 +150,9 @@ FIELD_NAMES = ["Invoice", "Invoice No.", "Date", "Due date", "Customer", "Custom
                "Facture n°", "Montant TTC", "TVA", "Échéance", "Fecha", "Importe", "Factura n.º", "Cliente", "Fattura n.", "Importo", "Scadenza"]
 
 
+ACCENTS = set("ãõñáíóúìòùâ¿¡ç")      # of languages that the corpora hold little of
+
+
 class Text:
     """Random text of the kinds that papers hold. All randomness comes from the given generator."""
 
@@ -157,12 +160,15 @@ class Text:
         self.r = rnd
         names = [HELD, HELD] if held else [ENGLISH, OTHER]
         self.english, self.other = (lines_of(os.path.join(folder, n + ".xz")) for n in names)
+        self.accented = [line for line in self.other if len(ACCENTS.intersection(line)) > 1] or self.other
         self.words = lines_of(os.path.join(folder, "words.txt.xz"))
 
     def prose(self, length, other=None):
         """Running text of about that length, from one place of the corpus, in whole words."""
         r = self.r
-        lines = self.other if (r.random() < .3 if other is None else other) else self.english
+        lines = self.english
+        if r.random() < .3 if other is None else other:
+            lines = self.accented if r.random() < .4 else self.other
         text = r.choice(lines)
         if len(text) > 1.5 * length:
             cut = r.choice([0, 0, r.randrange(len(text) - length)])
