@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <time.h>
 #if defined(__x86_64__)
+#include "kernels/amx.h"
+
 #include <immintrin.h>
 #endif
 
@@ -72,24 +74,20 @@ PEAK(peak_bf16, "avx512f,avx512bf16", __m512,
 /* cpu.c has asked the system for the tiles. */
 #define PEAK_AMX(name, multiply)                                                                   \
     static float name(void) {                                                                      \
-        static const struct {                                                                      \
-            uint8_t palette, start_row, reserved[14];                                              \
-            uint16_t row_bytes[16];                                                                \
-            uint8_t rows[16];                                                                      \
-        } config = {.palette = 1,                                                                  \
-                    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},                                 \
-                    .rows = {16, 16, 16, 16, 16, 16, 16, 16}};                                     \
-        __asm__ volatile("ldtilecfg %0" ::"m"(config) : "memory");                                 \
-        __asm__ volatile("tilezero %%tmm6\n tilezero %%tmm7" ::);                                  \
-        for (int step = 0; step < AMX_STEPS; step++)                                               \
-            __asm__ volatile(                                                                      \
-                multiply " %%tmm7, %%tmm6, %%tmm0\n" multiply " %%tmm7, %%tmm6, %%tmm1\n" multiply \
-                         " %%tmm7, %%tmm6, %%tmm2\n" multiply " %%tmm7, %%tmm6, %%tmm3" ::);       \
-        __asm__ volatile("tilerelease" ::);                                                        \
+        TILE_CONFIGURE(all_whole);                                                                 \
+        TILE_ZERO(6);                                                                              \
+        TILE_ZERO(7);                                                                              \
+        for (int step = 0; step < AMX_STEPS; step++) {                                             \
+            multiply(0, 6, 7);                                                                     \
+            multiply(1, 6, 7);                                                                     \
+            multiply(2, 6, 7);                                                                     \
+            multiply(3, 6, 7);                                                                     \
+        }                                                                                          \
+        TILE_RELEASE();                                                                            \
         return 0;                                                                                  \
     }
-PEAK_AMX(peak_amx, "tdpbf16ps")
-PEAK_AMX(peak_amx_bytes, "tdpbssd")
+PEAK_AMX(peak_amx, TILE_MULTIPLY)
+PEAK_AMX(peak_amx_bytes, TILE_MULTIPLY_BYTES)
 
 typedef struct Peak {
     float (*body)(void);

@@ -1,7 +1,7 @@
 /*
  * amx.h - the instructions of AMX: matrix registers of 16 rows of 64 bytes. cpu.c asks the system
- * for them. Private to matmul_amx.c, matmul_bytes_amx.c and their tests, which have instructions
- * of their own, in C.
+ * for them. Private to matmul_amx.c, matmul_bytes_amx.c, the benchmark's limits, and the tests,
+ * which have instructions of their own, in C.
  */
 #ifndef OCR_AMX_H
 #define OCR_AMX_H

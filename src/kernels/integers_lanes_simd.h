@@ -8,6 +8,7 @@
  *   Number           of x: int8_t or int16_t
  *   LANES            words of a vector
  *   VECTORS          of x, side by side
+ *   DEPTH            elements of a row in work at once: a span of x stays near
  *   Integers         a vector of words, or of 32-bit sums
  *   Sums             one of f32
  *
@@ -25,6 +26,7 @@
 #define NEIGHBOURS ((int)(sizeof(int) / sizeof(Number)))
 #define WORDS (BLOCK / NEIGHBOURS)
 #define SPAN (VECTORS * LANES) /* rows of x side by side */
+#define BLOCKS (DEPTH / BLOCK)
 
 #if BYTES
 #define X_MOST_QUANTIZED 127

@@ -5,6 +5,8 @@
  *   X_DEPTH   elements of a row that are packed at once: rows that are no longer are packed
  *             once for all tiles of the same rows
  */
+#include "kernels/weights_ahead.h"
+
 #define SPANS (TILE_ROWS / SPAN)
 #define X_BLOCKS (X_DEPTH / BLOCK)
 

@@ -25,7 +25,6 @@
  *
  *   WEIGHT_ROWS      sums that, with what they need, fill the registers; a multiple of each
  *                    number of vectors. As many rows of w are packed at a time
- *   DEPTH            elements of a row in work at once: a span of x stays near
  *
  *   Sums     add_product(Sums sum, Sums a, Sums b)
  *   Integers add_words(Integers sums, Integers x, Integers w)   the products of each word;
@@ -41,8 +40,6 @@
  */
 #include "kernels/integers_lanes_simd.h"
 #include "kernels/weights_ahead.h"
-
-#define BLOCKS (DEPTH / BLOCK)
 
 #if BYTES
 typedef uint8_t Weight;

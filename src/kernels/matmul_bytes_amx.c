@@ -21,8 +21,6 @@
 #define X_DEPTH 1024
 #include "kernels/integers_rows_simd.h"
 
-#define BLOCKS (DEPTH / BLOCK)
-
 typedef int8_t WeightTile[SIDE][BLOCK];
 typedef int32_t Dots[SIDE][SIDE]; /* [row of w][row of x] */
 
