@@ -209,7 +209,6 @@ static void create_session(Batch *batch) {
     batch->block = allocate_block(batch->model, &batch->limits);
     batch->session = ocr_session_create(batch->model, &batch->limits,
                                         threads_pool(batch->limits.threads), batch->block);
-    threads_pin(batch->context);
 }
 
 /* Is there a page that can be started now, if there is a slot for it? */
@@ -290,6 +289,8 @@ static Batch *create_batch(const BatchStream *stream, int slots) {
     model_cache_pin(context);
     batch->slots = slots;
     batch->limits = (OcrLimits){.threads = threads_wanted(), .compute = setting_compute};
+    threads_pool(batch->limits.threads);
+    threads_pin(context); /* the stream may be a query that asks for others */
     batch->in_slot = MemoryContextAllocZero(context, slots * sizeof *batch->in_slot);
     return batch;
 }
