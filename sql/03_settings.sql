@@ -9,6 +9,7 @@ SET deepseek_ocr.threads = 257;
 SET deepseek_ocr.threads = -1;
 SET deepseek_ocr.max_tokens = -1;
 SET deepseek_ocr.no_repeat_ngram_size = -2;
+SET deepseek_ocr.min_confidence = 1.5;
 SET deepseek_ocr.max_image_pixels = 0;
 SET deepseek_ocr.max_document_pages = 0;
 SET deepseek_ocr.max_session_memory = '10kB';
@@ -37,7 +38,8 @@ SET deepseek_ocr.max_tokens = 10;
 SELECT text, finish, tokens FROM pages, ocr_detail(image) WHERE name = 'strip';
 RESET deepseek_ocr.max_tokens;
 
--- The ban on repetition: no token may occur twice, and a digit is always one.
+-- The ban on repetition: no token may occur twice, and a digit is always one. The model is not sure of such texts.
+SET deepseek_ocr.min_confidence = 0;
 SET deepseek_ocr.no_repeat_ngram_size = 1;
 SELECT bool_and(n = 1) AS "each once" FROM (
     SELECT c, count(*) AS n FROM pages, regexp_split_to_table(ocr(image), '') AS c WHERE name = 'strip' AND c ~ '[0-9]' GROUP BY c) AS used;
@@ -51,6 +53,14 @@ RESET deepseek_ocr.no_repeat_ngram_whitelist;
 SET deepseek_ocr.no_repeat_ngram_size = 0;
 SELECT ocr(image) FROM pages WHERE name = 'strip';
 RESET deepseek_ocr.no_repeat_ngram_size;
+RESET deepseek_ocr.min_confidence;
+
+-- What the model must be sure of. It is, of this page, but not entirely.
+SET deepseek_ocr.min_confidence = 0.9;
+SELECT text, finish FROM pages, ocr_detail(image) WHERE name = 'strip';
+SET deepseek_ocr.min_confidence = 1;
+SELECT finish, length(text) < 40 AS cut, confidence > 0.9 AS sure FROM pages, ocr_detail(image) WHERE name = 'strip';
+RESET deepseek_ocr.min_confidence;
 
 -- Limits.
 SET deepseek_ocr.max_image_pixels = 100000;

@@ -154,6 +154,7 @@ typedef struct OcrRequest {
     int ngram_window;     /* ids, 0: the whole sequence with the prompt */
     const int *whitelist; /* [whitelist_count] ids never banned; must outlive the page */
     int whitelist_count;
+    double min_confidence; /* texts below it are given up, 0..1; < 0: the model's recommendation */
 } OcrRequest;
 
 typedef struct OcrPlan {
@@ -227,7 +228,8 @@ typedef struct OcrPage {
     OcrFinish finish;
     int tokens;          /* generated, end mark excluded */
     const int *ids;      /* [tokens] */
-    double confidence;   /* geometric mean of the probabilities of tokens and end mark; 1 of none */
+    double confidence;   /* geometric mean of the probabilities of all that was generated, the end
+                            mark and what was cut off included; 1 of none */
     const float *vision; /* [plan.image_slots][hidden], the decoder's input */
     double image_ms, encode_ms, prefill_ms, decode_ms; /* wall time; of a step for
                                                           several pages, its share */

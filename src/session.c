@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/numbers.h"
 #include "base/utf8.h"
+#include "decoder/confidence.h"
 #include "decoder/decoder.h"
 #include "decoder/ngram.h"
 #include "kernels/rows.h"
@@ -42,15 +43,14 @@ typedef struct Slot {
     bool encode_only;
     NgramRule ngram;
     Overruled overruled;
-    uint8_t *views;         /* [limits.view_bytes] */
-    float *rows;            /* [limits.image_slots][hidden] */
-    int *ids;               /* [limits.positions] prompt, then what was generated */
-    int count;              /* ids known */
-    int cached;             /* ids whose keys and values are in the cache */
-    int layer;              /* of the stretch that is being prefilled */
-    int tokens;             /* generated, without EOS */
-    double log_probability; /* sum over all generated ids, EOS included */
-    int scored;             /* how many those are */
+    uint8_t *views;        /* [limits.view_bytes] */
+    float *rows;           /* [limits.image_slots][hidden] */
+    int *ids;              /* [limits.positions] prompt, then what was generated */
+    int count;             /* ids known */
+    int cached;            /* ids whose keys and values are in the cache */
+    int layer;             /* of the stretch that is being prefilled */
+    int tokens;            /* generated, without EOS */
+    Confidence confidence; /* of all generated ids, EOS included */
     OcrFinish finish;
     double image_ms, encode_ms, prefill_ms, decode_ms;
 } Slot;
@@ -159,7 +159,7 @@ OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const O
                           const OcrRequest *request, const OcrPlan *plan, void *scratch,
                           OcrError *err) {
     Slot *slot = &session->slots[index];
-    int recommended = session->model->config.ngram_size;
+    const ModelConfig *recommended = &session->model->config;
     double begin = now_ms();
     *slot = (Slot){.state = SLOT_IDLE,
                    .plan = *plan,
@@ -167,8 +167,11 @@ OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const O
                    .views = slot->views,
                    .rows = slot->rows,
                    .ids = slot->ids};
-    slot->ngram = (NgramRule){request->ngram_size < 0 ? recommended : request->ngram_size,
-                              request->ngram_window, request->whitelist, request->whitelist_count};
+    slot->ngram =
+        (NgramRule){request->ngram_size < 0 ? recommended->ngram_size : request->ngram_size,
+                    request->ngram_window, request->whitelist, request->whitelist_count};
+    slot->confidence = confidence_begin(request->min_confidence < 0 ? recommended->min_confidence
+                                                                    : request->min_confidence);
     OcrCode code = load_views(session, slot, file, image, scratch, err);
     Prompt prompt = plan_prompt(request, plan);
     if (!code && !slot->encode_only)
@@ -226,10 +229,16 @@ static void finish(Slot *slot, OcrFinish why) {
 }
 
 /* Give up on the ids from `count` on. */
-static void cut_loop(Slot *slot, int count) {
+static void cut(Slot *slot, int count, OcrFinish why) {
     slot->count = max_int(count, slot->plan.prompt_positions);
     slot->tokens = slot->count - slot->plan.prompt_positions;
-    finish(slot, OCR_FINISH_LOOP);
+    finish(slot, why);
+}
+
+/* Give up on the ids of which the model is not sure. */
+static void keep_sure(Slot *slot) {
+    int sure = min_int(confidence_sure(&slot->confidence), slot->tokens);
+    cut(slot, slot->plan.prompt_positions + sure, OCR_FINISH_UNSURE);
 }
 
 /* Does the text repeat itself? Then it ends behind the first time. */
@@ -240,11 +249,21 @@ static bool end_loop(Slot *slot, bool overruled) {
     if (period > 0) {
         while (tokens > period && generated[tokens - 1] == generated[tokens - 1 - period])
             tokens--;
-        cut_loop(slot, slot->plan.prompt_positions + tokens);
+        cut(slot, slot->plan.prompt_positions + tokens, OCR_FINISH_LOOP);
     } else if (first > 0) {
-        cut_loop(slot, first);
+        cut(slot, first, OCR_FINISH_LOOP);
     }
     return period > 0 || first > 0;
+}
+
+/* Has the text come to its end with the latest id, whether the model knows it or not? */
+static void end_text(Slot *slot, bool overruled, bool doubtful) {
+    if (end_loop(slot, overruled))
+        return;
+    if (doubtful)
+        keep_sure(slot);
+    else if (slot->tokens == slot->plan.max_tokens)
+        finish(slot, OCR_FINISH_LENGTH);
 }
 
 /*
@@ -260,16 +279,16 @@ static bool choose(Slot *slot, float *logits, int vocabulary) {
     bool overruled = logits[best] == -INFINITY;
     if (overruled)
         best = argmax(logits, vocabulary);
-    slot->log_probability += (double)(logits[best] - total);
-    slot->scored++;
+    bool doubtful = confidence_add(&slot->confidence, (double)(logits[best] - total));
     if (best == EOS_ID) {
         finish(slot, OCR_FINISH_STOP);
-        return true;
+    } else {
+        slot->ids[slot->count++] = best;
+        slot->tokens++;
+        end_text(slot, overruled, doubtful);
     }
-    slot->ids[slot->count++] = best;
-    slot->tokens++;
-    if (!end_loop(slot, overruled) && slot->tokens == slot->plan.max_tokens)
-        finish(slot, OCR_FINISH_LENGTH);
+    if (slot->state == SLOT_FINISHED && slot->tokens > 0 && confidence_is_low(&slot->confidence))
+        keep_sure(slot);
     return true;
 }
 
@@ -417,7 +436,7 @@ void ocr_session_page(const OcrSession *session, int index, OcrPage *page) {
                       .finish = slot->finish,
                       .tokens = slot->tokens,
                       .ids = slot->ids + slot->plan.prompt_positions,
-                      .confidence = slot->scored ? exp(slot->log_probability / slot->scored) : 1,
+                      .confidence = confidence_mean(&slot->confidence),
                       .vision = slot->rows,
                       .image_ms = slot->image_ms,
                       .encode_ms = slot->encode_ms,

@@ -147,6 +147,27 @@ def blank(rnd, kind):
     return im
 
 
+def score(rnd):
+    """Music: staves with notes that say nothing"""
+    w, h = rnd.choice([(640, 640), (1024, 1448), (900, 640)])
+    gap, left, right = max(5, w // 120), w * .08, w * .93                      # between the lines of a staff
+    im = Image.new("L", (w, h), 255)
+    d = ImageDraw.Draw(im)
+    for y in np.arange(h / 12, h * .95 - 14 * gap, 10 * gap):
+        for k in range(5):
+            bar = left + (right - left) * k / 4
+            d.line((left, y + k * gap, right, y + k * gap), fill=0)
+            d.line((bar, y, bar, y + 4 * gap), fill=0)
+        x = left + 3 * gap
+        while x < right - 2 * gap:
+            step = rnd.randint(-2, 9)
+            at, stem = y + (4 - step / 2) * gap, 1 if step < 4 else -1
+            d.ellipse((x - .65 * gap, at - .45 * gap, x + .65 * gap, at + .45 * gap), fill=0 if rnd.random() < .8 else None, outline=0, width=2)
+            d.line((x + .6 * gap * stem, at, x + .6 * gap * stem, at - 3.3 * gap * stem), fill=0)
+            x += rnd.uniform(1.8, 4.5) * gap
+    return im
+
+
 def layout(assets, text, rnd):
     s = Sheet(assets, 1240, 1754, rnd)
     name, size, m = rnd.choice(PROSE_FACES[:6]), rnd.randint(20, 26), rnd.randint(80, 140)
@@ -242,8 +263,8 @@ def main():
             s = dense(a.assets, text, rnd)
             add("A4", kind, k, s, ["gundam"], text="\n".join(s.lines))
     for k in range(2 * a.pages):
-        kind = ("white", "grey", "photo", "lines")[k % 4]
-        im = blank(rnd, kind)
+        kind = ("white", "grey", "photo", "lines", "score")[k % 5]
+        im = score(rnd) if kind == "score" else blank(rnd, kind)
         add("blank", kind, k, im, ["gundam"], "white" if kind == "white" else "camera", text="")
     for k in range(a.pages):
         s = layout(a.assets, text, rnd)

@@ -12,6 +12,7 @@ from tokenizer import Tokenizer
 AUTO = [[500, "base"], [640, "large"], [None, "gundam-m", dict(magnification=3, tiles=[2, 3], grounding=False)], [None, "gundam", dict(magnification=4)], [None, "large"]]
 CONTEXT = 4096                               # training sees 2,900 positions; what runs away ends sooner
 NGRAM = 96                                   # repeated lines of a page must stay possible
+CONFIDENCE = .4                              # what is read has .5 and more, what is made up .4 and less (doc/accuracy.md)
 
 
 def rename(weights, c):
@@ -102,7 +103,7 @@ def config(c):
                 projector_config=dict(model_type="mlp_projector", projector_type="linear", input_dim=2 * c.clip_width, n_embed=c.hidden),
                 vision_config=dict(model_name="deeplip_b_l", model_type="vision", image_size=16 * c.sam_grid, mlp_ratio=3.7362,
                                    width={"sam_vit_b": sam, "clip-l-14-224": clip}),
-                ocr=dict(auto=AUTO, no_repeat_ngram_size=NGRAM))
+                ocr=dict(auto=AUTO, no_repeat_ngram_size=NGRAM, min_confidence=CONFIDENCE))
 
 
 def main():

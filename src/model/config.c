@@ -305,6 +305,11 @@ static void read_recommendations(Reader *reader, ModelConfig *config) {
     const json_t *ngram = member(ocr, "no_repeat_ngram_size");
     if (ngram)
         config->ngram_size = check_integer(reader, "ocr.no_repeat_ngram_size", ngram, 0, 1 << 20);
+    const json_t *confidence = member(ocr, "min_confidence");
+    config->min_confidence = json_number_value(confidence);
+    if (confidence &&
+        (!json_is_number(confidence) || config->min_confidence < 0 || config->min_confidence > 1))
+        REFUSE(reader, "config.json: ocr.min_confidence must be a number from 0 to 1");
     const json_t *rules = member(ocr, "auto");
     if (reader->code || !rules)
         return;

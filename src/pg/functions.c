@@ -114,6 +114,8 @@ static const char *finish_name(OcrFinish finish) {
         return "length";
     case OCR_FINISH_LOOP:
         return "loop";
+    case OCR_FINISH_UNSURE:
+        return "unsure";
     }
     return "unknown";
 }

@@ -27,6 +27,7 @@ static int max_tokens;
 static int ngram_size;
 static int ngram_window;
 static char *ngram_whitelist;
+static double min_confidence;
 static int cpu_level;
 
 static const struct config_enum_entry compute_options[] = {
@@ -130,6 +131,10 @@ void settings_define(void) {
                                "Texts of tokens, separated by commas, such as '<td>, </td>'.",
                                &ngram_whitelist, "", PGC_SUSET, GUC_LIST_INPUT, check_whitelist,
                                NULL, NULL);
+    DefineCustomRealVariable("deepseek_ocr.min_confidence",
+                             "Mean probability of the tokens below which a text is given up.",
+                             "-1 means what the model recommends, 0 that any text is kept.",
+                             &min_confidence, -1, -1, 1, PGC_SUSET, 0, NULL, NULL, NULL);
     define_int("deepseek_ocr.max_image_pixels", "Largest image that is read, width times height.",
                NULL, &setting_max_image_pixels, 100000000, 1, INT_MAX, PGC_SUSET, 0);
     define_int("deepseek_ocr.max_document_pages",
@@ -191,6 +196,7 @@ void settings_apply(const OcrModel *model, OcrRequest *request) {
     request->max_tokens = max_tokens;
     request->ngram_size = ngram_size;
     request->ngram_window = ngram_window;
+    request->min_confidence = min_confidence;
     if (ngram_whitelist[0] != '\0')
         whitelist_ids(model, request);
 }

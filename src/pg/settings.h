@@ -30,8 +30,9 @@ extern int setting_pdf_timeout;        /* ms a page */
 void settings_define(void);
 
 /*
- * The part of a request that comes from settings: how long a text may get and
- * what is banned from being repeated. The whitelist's ids are palloc'ed.
+ * The part of a request that comes from settings: how long a text may get, what
+ * is banned from being repeated, and how sure of it the model must be. The whitelist's ids are
+ * palloc'ed.
  */
 void settings_apply(const OcrModel *model, OcrRequest *request);
 

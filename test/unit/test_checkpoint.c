@@ -191,6 +191,8 @@ static void fields_are_checked(void **state) {
         {"ocr", "{\"auto\":[[null,\"base\",{\"tiles\":[2,0]}]]}", "ocr.auto"},
         {"ocr", "{\"auto\":[[null,\"base\",{\"grounding\":true}]]}", "ocr.auto"},
         {"ocr", "{\"no_repeat_ngram_size\":-1}", "no_repeat_ngram_size"},
+        {"ocr", "{\"min_confidence\":1.1}", "ocr.min_confidence"},
+        {"ocr", "{\"min_confidence\":\"0.4\"}", "ocr.min_confidence"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *config = read_json("config.json"),
@@ -230,11 +232,13 @@ static void both_places_of_a_field_agree(void **state) {
 static void auto_follows_the_rules(void **state) {
     (void)state;
     json_t *config = read_json("config.json");
-    json_object_set_new(config, "ocr",
-                        json_loads("{\"auto\":[[640,\"small\"],[1000,\"base\"],[null,\"gundam-m\","
-                                   "{\"tiles\":[2,3],\"grounding\":false}],"
-                                   "[null,\"gundam\",{\"magnification\":4}],[1500,\"large\"]]}",
-                                   0, NULL));
+    json_object_set_new(
+        config, "ocr",
+        json_loads(
+            "{\"min_confidence\":0.25,\"auto\":[[640,\"small\"],[1000,\"base\"],[null,\"gundam-m\","
+            "{\"tiles\":[2,3],\"grounding\":false}],"
+            "[null,\"gundam\",{\"magnification\":4}],[1500,\"large\"]]}",
+            0, NULL));
     write_json("config.json", config);
     ModelConfig read;
     OcrError err;
@@ -252,6 +256,7 @@ static void auto_follows_the_rules(void **state) {
     assert_int_equal(plan_auto_mode(&read, 2000, 150, false), OCR_MODE_LARGE);
     assert_int_equal(plan_auto_mode(&read, 100000, 2, false), OCR_MODE_GUNDAM_M);
     assert_int_equal(read.ngram_size, 20);
+    assert_true(read.min_confidence == 0.25);
     write_bytes("config.json", "[1]", 3);
     assert_fails(config_read(in_folder("config.json"), &read, &err), &err, OCR_MODEL_CONFIG,
                  "not an object");

@@ -334,6 +334,64 @@ static void a_bad_image_leaves_the_slot_idle(void **state) {
     free_bytes(job.file);
 }
 
+/* The same, made equal but for one id that is a little ahead: its probability is that of all
+ * others. */
+static void prefer_id(void *context, const char *name, int index, int first_row, const float *data,
+                      int rows, int columns) {
+    int id = *(int *)context;
+    (void)index, (void)first_row, (void)rows;
+    if (strcmp(name, "logits") != 0)
+        return;
+    float *logits = (float *)(uintptr_t)data;
+    for (int i = 0; i < columns; i++)
+        logits[i] = i == id ? 0.001f : 0;
+}
+
+static OcrPage read_job(Run *run, const Job *job) {
+    OcrError err;
+    OcrPage page;
+    assert_ok(start(run, 0, job, &err), &err);
+    finish(run);
+    ocr_session_page(run->session, 0, &page);
+    return page;
+}
+
+static void texts_below_the_wanted_confidence_are_given_up(void **state) {
+    (void)state;
+    int id = 300;
+    Job job =
+        make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_TINY, .max_tokens = 60});
+    Run run = make_run(&job, 1, 1, THREADS);
+    Trace trace = {prefer_id, &id};
+    ocr_session_trace(run.session, &trace);
+    OcrPage page = read_job(&run, &job);
+    assert_int_equal(page.finish, OCR_FINISH_LENGTH);
+    assert_int_equal(page.tokens, 60);
+
+    /* At its end, if not before: 60 ids of one in a vocabulary. */
+    double confidence = page.confidence;
+    job.request.min_confidence = confidence * 1.01;
+    page = read_job(&run, &job);
+    assert_int_equal(page.finish, OCR_FINISH_UNSURE);
+    assert_int_equal(page.tokens, 0);
+    assert_true(page.confidence == confidence);
+    size_t length;
+    OcrError err;
+    assert_ok(ocr_session_text(run.session, 0, NULL, 0, &length, &err), &err);
+    assert_int_equal(length, 0);
+    job.request.min_confidence = confidence * 0.99;
+    assert_int_equal(read_job(&run, &job).tokens, 60);
+
+    /* A page without text is no text that is given up, however unsure the model is of it. */
+    id = 1;
+    job.request.min_confidence = 0.9;
+    page = read_job(&run, &job);
+    assert_int_equal(page.finish, OCR_FINISH_STOP);
+    assert_int_equal(page.tokens, 0);
+    end_run(&run);
+    free_bytes(job.file);
+}
+
 /* Logits as the trace sees them, made to repeat one id. */
 static void repeat_id(void *context, const char *name, int index, int first_row, const float *data,
                       int rows, int columns) {
@@ -433,6 +491,7 @@ int main(void) {
         cmocka_unit_test(phrases_are_quoted),
         cmocka_unit_test(interrupts_void_the_session),
         cmocka_unit_test(a_bad_image_leaves_the_slot_idle),
+        cmocka_unit_test(texts_below_the_wanted_confidence_are_given_up),
         cmocka_unit_test(loops_end_and_are_cut),
         cmocka_unit_test(numbers_that_are_not_finite_are_reported),
     };
