@@ -13,6 +13,7 @@ from fonts import Atlas
 from losses import Objective
 from model import Config, Model, Teachers
 from optimizer import Mean
+from pages import tile_grid
 from render import MODES, Renderer, fit, global_box
 from stream import SORTS, PageStream, collate, cost
 from tokenizer import Tokenizer
@@ -56,8 +57,9 @@ def pages(stream, tokenizer):
     """-> a batch of each sort"""
     out = []
     for mode, sorts in SORTS.items():
-        grid = (2, 3) if MODES[mode][1] else (1, 1)
+        tile = MODES[mode][1]
         for sort in sorts:
+            grid = (1, 1) if not tile else tile_grid(*sort.sizes[0]) if sort.sizes else (2, 3)
             size = stream.size(mode, grid, sort, stream.r)
             while mode == "gundam" and not sort.sizes and size[0] * size[1] > 2e6:
                 size = stream.size(mode, grid, sort, stream.r)

@@ -212,10 +212,25 @@ class PageMaker:
         want = int(min(self.budget, lines * (x1 - x0) / (em * .46) + 6))
         if want < 3:
             return None
+        rows, y = self.initial(x0, x1, y, bottom, face, size, align) if self.initials and lines > 5 and r.random() < .3 else ([], y)
         text = self.text.running(want, self.noise)
-        rows, below = self.set_text(text, x0, x1, y, bottom, face, size, align, lines, emphasis=r.choice([0, 0, 0, .03, .1]),
+        more, below = self.set_text(text, x0, x1, y, bottom, face, size, align, lines - len(rows), emphasis=r.choice([0, 0, 0, .03, .1]),
                                     hyphenate=align == "justify" and r.random() < .5, indent=em * r.uniform(.8, 2) if r.random() < .12 and align == "left" else 0)
-        return below if self.put("text", rows) else None
+        return below if self.put("text", rows + more) else None
+
+    def initial(self, x0, x1, y, bottom, face, size, align):
+        """The first lines of a paragraph beside its first letter, which is as high as they are; it belongs to the first line."""
+        r, em, high = self.r, self.sizes[size], self.r.choice([2, 2, 3])
+        text = self.text.running(int(high * (x1 - x0) / (em * .46)), self.noise)
+        big = self.pick_size(((high - 1) * self.lead + .75) * em / .72)
+        first, font = self.index(text[:1].upper(), face), np.array([face])
+        if big == len(self.sizes) - 1 or not len(first) or not text[:1].isalpha() or y + high * self.lead * em > bottom:
+            return [], y
+        wide = self.advance(first, font, big)
+        rows, below = self.set_text(text[1:], x0 + float(wide.sum()) + .1 * em, x1, y, bottom, face, size, align, high)
+        if len(rows) == high:
+            rows[0] = join([self.draw(first, font, big, x0, y + (high - 1) * self.lead * em + em, wide)[0], rows[0]], "")
+        return rows, below
 
     def heading(self, x0, x1, y, bottom, face, size, label):
         r = self.r
@@ -396,6 +411,7 @@ class PageMaker:
     KINDS = {
         "prose": dict(paragraph=10, heading=1, title=.6, items=.5),
         "plain": dict(paragraph=1),
+        "magazine": dict(paragraph=8, heading=1, title=.2, image=.8),
         "mixed": dict(paragraph=5, heading=1.5, title=1, items=1.2, fields=.8, table=1.2, image=.5),
         "tables": dict(paragraph=1.5, heading=.6, title=.5, table=5, fields=1),
         "form": dict(paragraph=1, heading=.7, title=.8, fields=6, table=1),
@@ -404,7 +420,7 @@ class PageMaker:
     OFTEN = dict(heading=1.6, image=2.4)                                      # on layout pages
 
     def make(self, width, height, em, budget, kind, noise, layout=False, most_blocks=99, columns=.5):
-        """One page of width x height pixels in print of about em pixels and at most budget characters; columns: chance of two or three where they fit."""
+        """One page of width x height pixels in print of about em pixels and at most budget characters; columns: chance of two to four where they fit."""
         r = self.r
         page = self.page = Page(width, height)
         page.layout = layout
@@ -412,6 +428,7 @@ class PageMaker:
         self.lead = r.uniform(1.08, 1.55) if r.random() < .8 else r.uniform(1.5, 2.1)
         self.tracking = r.gauss(0, .01) if r.random() < .4 else r.uniform(0, .1) if r.random() < .08 else 0.0
         self.spacing = r.choice([0, 1, 1, 1.5])
+        self.initials = kind == "magazine"
         typed = r.random() < .1
         self.jitter = r.uniform(.2, .7) if typed and r.random() < .4 else 0
         page.dots = typed and em > 17 and r.random() < .25                     # needles leave nothing of small print
@@ -439,7 +456,9 @@ class PageMaker:
                 y += r.uniform(0, .25) * (bottom - y)
         kinds = self.KINDS[kind]
         wide = (x1 - x0) / em
-        columns = 1 if kind not in ("prose", "plain", "mixed") or wide < 32 or r.random() >= columns else 3 if wide > 48 and r.random() < .35 else 2
+        columns = 1 if kind not in ("prose", "plain", "mixed", "magazine") or wide < 32 or r.random() >= columns else 2
+        for least in (48, 66):
+            columns += columns > 1 and wide > least and r.random() < .4
         if kind == "form" and r.random() < .3:
             y = self.letterhead(x0, x1, y, bottom, face, size)
         if columns > 1:

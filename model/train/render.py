@@ -71,22 +71,42 @@ class Renderer:
         self.textures = self.make_textures()
         self.random = random.Random(seed)
 
-    def make_textures(self, count=24, side=1024):
-        """Stand-ins for photographs and drawings [count][side][side]: clouds, bands, blobs and hatchings without letters."""
+    def make_textures(self, count=40, side=1024):
+        """Stand-ins for photographs and drawings [count][side][side], none with letters: clouds, bands, hatchings, halftones, maps, sheets of music."""
         dev = self.device
         out = torch.zeros(count, 1, side, side, device=dev)
         for octave in range(2, 9):
             n = 2 ** octave
             gain = torch.rand(count, 1, 1, 1, device=dev) * .8 ** octave * 2
             out += gain * F.interpolate(torch.randn(count, 1, n, n, device=dev), size=(side, side), mode="bicubic", align_corners=False)
-        out = torch.sigmoid(out * 1.5 / out.std((1, 2, 3), keepdim=True))
-        third = count // 3
-        out[:third] = (out[:third] * 5).round() / 5                                             # flat areas with edges
-        u = torch.arange(side, device=dev).float()
-        angle = torch.rand(third, 1, 1, device=dev) * math.pi
-        wave = torch.sin((u[None, None] * angle.cos() + u[None, :, None] * angle.sin()) * (torch.rand(third, 1, 1, device=dev) * .5 + .02))
-        out[third:2 * third, 0] = (out[third:2 * third, 0] > .55).float() * (wave > .3)
-        return out[:, 0].to(self.half)
+        out = torch.sigmoid(out * 1.5 / out.std((1, 2, 3), keepdim=True))[:, 0]
+        part = count // 5
+        bands, hatched, halftones, maps = (out[k * part:(k + 1) * part] for k in range(4))      # the last part: clouds, and three sheets of music
+        bands.copy_((bands * 5).round() / 5)                                                    # flat areas with edges
+        x = torch.arange(side, device=dev).float()
+        y = x[:, None]
+        some = lambda low, high: torch.rand(part, 1, 1, device=dev) * (high - low) + low
+        angle = some(0, math.pi)
+        wave = torch.sin((x * angle.cos() + y * angle.sin()) * some(.02, .52))
+        hatched.copy_((hatched > .55).float() * (wave > .3))
+        pitch = some(.8, 1.6)                                                                   # a grey becomes dots of ink of its size
+        halftones.copy_((halftones > .5 + .25 * (torch.sin((x + y) * pitch) + torch.sin((x - y) * pitch))).float())
+        contours = F.avg_pool2d(maps[:, None], 33, 1, 16)[:, 0] * some(8, 24)
+        maps.copy_(((contours - contours.round()).abs() > some(.04, .1)).float())
+        for k in range(3):
+            out[-1 - k] = self.score(x, y, 5 + 3 * k)
+        return out.to(self.half)
+
+    def score(self, x, y, gap):
+        """Staves whose lines are `gap` apart, bars and notes: a texture of x by y"""
+        staff = y % (10 * gap) < 4 * gap + 2
+        lines = staff & (y % gap < 1.5) | staff & (x % (29 * gap) < 1.5)
+        column, row = (x / (2 * gap)).long(), (y / gap).long()
+        here = torch.rand(int(row.max()) + 4, int(column.max()) + 1, device=self.device) < .12  # heads between the lines, stems above
+        u, v = x % (2 * gap) / gap - 1, y % gap / gap - .5
+        head = here[row + 3, column] & (u ** 2 / .42 + v ** 2 / .2 < 1)
+        stem = (here[row + 3, column] & (v < 0) | here[row + 2, column] | here[row + 1, column] | here[row, column]) & ((u - .6).abs() * gap < .8)
+        return 1 - (lines | head | stem).float()
 
     def paste(self, g, count, h, w, total, sizes):
         """glyphs g [N][6]: atlas offset, w, h, x, y, page"""

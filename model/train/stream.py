@@ -13,7 +13,7 @@ from tokenizer import EOS, PAD, PROMPT_LAYOUT, PROMPT_TEXT, Tokenizer
 GRIDS = {"gundam": {(2, 3): 75, (3, 2): 6, (2, 2): 5, (3, 3): 4, (1, 2): 4, (2, 1): 4, (1, 3): 2, (3, 1): 2, (4, 1): 2, (2, 4): 1, (4, 2): 1, (1, 4): 1, (5, 1): 1, (6, 1): 1},
          "gundam-m": {(2, 3): 64, (3, 2): 12, (2, 2): 12, (1, 2): 4, (2, 1): 4, (1, 3): 2, (3, 1): 2}}
 # mode -> least print in pixels of the view, most characters, most tokens
-SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (14, 4200, 1792), "large": (14, 4200, 1792), "gundam": (15, 4800, 2048), "gundam-m": (15, 4800, 2048)}
+SHAPE = {"tiny": (13, 520, 256), "small": (13, 1000, 448), "base": (14, 4200, 1792), "large": (14, 4200, 1792), "gundam": (15, 6400, 2560), "gundam-m": (15, 6400, 2560)}
 
 
 @dataclass
@@ -32,12 +32,15 @@ class Sort:
 
 A4 = ((1654, 2339), (1654, 2339), (1700, 2200), (1240, 1754), (1275, 1650), (1080, 1528), (2067, 2923))
 PAGE = ((1024, 1448), (1024, 1448), (1080, 1400), (992, 1403), (1024, 1325), (1240, 1754))
+SPREAD = ((2339, 1654), (2339, 1654), (2200, 1700), (1754, 1240), (3000, 2000))
 PROSE = (("prose", 3), ("plain", 3), ("mixed", 1))
+COLUMNS = (("prose", 3), ("plain", 2), ("magazine", 3), ("mixed", 1))
 SHORT = ((640, 640), (640, 640), (640, 480), (600, 800))
 # What each mode is asked to read, once pages are mixed. What failed most has sorts of its own: columns, print of 7 pixels' x-height, short pages, boxes.
 SORTS = {
     "gundam": [Sort(.24, layout=.1, blank=.05),
-               Sort(.20, A4, (20, 34), (1800, 4800), PROSE, .85, width=1654, blank=0),
+               Sort(.20, A4, (20, 34), (1800, 6200), COLUMNS, .85, width=1654, blank=0),
+               Sort(.30, SPREAD, (20, 34), (1800, 6200), COLUMNS, .9, width=2339, blank=.03),
                Sort(.10, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
                Sort(.12, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
                Sort(.34, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
@@ -50,7 +53,8 @@ SORTS = {
               Sort(.35, ((640, 640),), (13, 18), (150, 1600), PROSE, .1, width=640, blank=0)],
     "gundam-m": [Sort(.3, layout=.1, blank=.04),
                  Sort(.40, PAGE, (13, 26), (700, 4200), PROSE, .15, width=1024, blank=.01),
-                 Sort(.20, A4, (18, 32), (1800, 4800), PROSE, .85, width=1654),
+                 Sort(.20, A4, (18, 32), (1800, 6200), COLUMNS, .85, width=1654),
+                 Sort(.30, SPREAD, (18, 32), (1800, 6200), COLUMNS, .9, width=2339),
                  Sort(.1, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
 }
 ANY = Sort(1, layout=.1)
@@ -171,7 +175,8 @@ class PageStream:
         """-> grid, sort and size of the pages of a few batches"""
         grids, tile = GRIDS.get(mode, {(1, 1): 1}), MODES[mode][1]
         grid = r.choices(list(grids), list(grids.values()))[0]
-        sorts = [s for s in SORTS.get(mode, [ANY]) if not s.sizes or not tile or grid == (2, 3)] if level > .6 else [ANY]
+        fits = lambda s: not s.sizes or not tile or any(tile_grid(*z, tile) == grid for z in s.sizes)
+        sorts = [s for s in SORTS.get(mode, [ANY]) if fits(s)] if level > .6 else [ANY]
         sort = r.choices(sorts, [s.share for s in sorts])[0]
         while True:
             size = self.size(mode, grid, sort, r)
