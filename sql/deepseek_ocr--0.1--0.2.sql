@@ -14,6 +14,7 @@ CREATE FUNCTION pg_stat_get_ocr(
     OUT blank_pages bigint,
     OUT loops bigint,
     OUT length_cuts bigint,
+    OUT unsure bigint,
     OUT errors bigint,
     OUT vision_tokens bigint,
     OUT text_tokens bigint,
@@ -30,7 +31,7 @@ COMMENT ON FUNCTION pg_stat_get_ocr() IS
   'statistics: pages read in each database';
 
 CREATE VIEW pg_stat_ocr AS
-  SELECT s.datid, d.datname, s.pages, s.blank_pages, s.loops, s.length_cuts, s.errors,
+  SELECT s.datid, d.datname, s.pages, s.blank_pages, s.loops, s.length_cuts, s.unsure, s.errors,
          s.vision_tokens, s.text_tokens, s.image_ms, s.encode_ms, s.prefill_ms, s.decode_ms,
          s.stats_reset, s.shared
   FROM pg_stat_get_ocr() AS s LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.datid;

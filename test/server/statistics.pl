@@ -54,10 +54,12 @@ $node->safe_psql('postgres', <<SQL);
 	INSERT INTO facts SELECT d.* FROM pages, ocr_detail(image) AS d WHERE name = 'strip';
 	SET deepseek_ocr.model = 'default';
 	INSERT INTO facts SELECT d.* FROM ocr_detail($blank, 'tiny') AS d;
+	SET deepseek_ocr.min_confidence = 1;
+	INSERT INTO facts SELECT d.* FROM pages, ocr_detail(image) AS d WHERE name = 'strip';
 SQL
 is($node->safe_psql('postgres', 'SELECT finish, count(*) FROM facts GROUP BY 1 ORDER BY 1'),
-	"length|3\nloop|1\nstop|1", 'pages with every kind of end');
-is(stats('pages, blank_pages, loops, length_cuts, errors'), '5|1|1|3|0', 'are told apart');
+	"length|3\nloop|1\nstop|1\nunsure|1", 'pages with every kind of end');
+is(stats('pages, blank_pages, loops, length_cuts, unsure, errors'), '6|2|1|3|1|0', 'are told apart');
 is($node->safe_psql('postgres', q{
 		SELECT s.vision_tokens = f.vision_tokens, s.text_tokens = f.tokens, abs(s.image_ms - f.image_ms) < 0.001,
 			abs(s.encode_ms - f.encode_ms) < 0.001, abs(s.prefill_ms - f.prefill_ms) < 0.001,
