@@ -83,6 +83,35 @@ INLINE float quantize_part(const float *x, int count, int most, Number *to) {
     return quantize_block(block, most, to);
 }
 
+/* As quantize_block, of a block of each of LANES rows: x[LANES], numbers[LANES], scales[LANES]. */
+INLINE void quantize_blocks(const float *const *x, int most, Number (*numbers)[BLOCK],
+                            float *scales) {
+    Sums tops[LANES];
+    Integers top = {0};
+    float inverses[LANES];
+    for (int i = 0; i < LANES; i++) {
+        Integers of_row = {0};
+        UNROLL for (int k = 0; k < BLOCK; k += LANES) {
+            of_row = higher(of_row, load_lanes(x[i] + k));
+        }
+        tops[i] = (Sums)of_row;
+    }
+    transpose(tops);
+    UNROLL for (int i = 0; i < LANES; i++) {
+        top = higher(top, tops[i]);
+    }
+    Sums largest = (Sums)top, inverse = (float)most / largest;
+    store_lanes(inverses, (Sums)((Integers)inverse & (Integers)(largest > 0x1p-100f)));
+    store_lanes(scales, largest / (float)most + (largest - largest)); /* NaN for an infinity */
+    for (int i = 0; i < LANES; i++) {
+        Sums scaled[BLOCK / LANES];
+        UNROLL for (int k = 0; k < BLOCK / LANES; k++) {
+            scaled[k] = load_lanes(x[i] + k * LANES) * inverses[i];
+        }
+        put_numbers(scaled, numbers[i]);
+    }
+}
+
 /*
  * A block of up to LANES rows of x, `count` elements of which are there, to the lanes from
  * `lane` on; the last row again beyond them. Scales likewise, scales[SPAN].
@@ -90,8 +119,12 @@ INLINE float quantize_part(const float *x, int count, int most, Number *to) {
 INLINE void pack_lanes(const float *const *x, int rows, int count, int most, LaneBlock *to,
                        float *scales, int lane) {
     Number numbers[LANES][BLOCK];
+    float parts[LANES][BLOCK];
+    const float *blocks[LANES];
     for (int i = 0; i < LANES; i++)
-        scales[lane + i] = quantize_part(x[min_int(i, rows - 1)], count, most, numbers[i]);
+        blocks[i] =
+            fill_up(x[min_int(i, rows - 1)], (size_t)count * sizeof **x, parts[i], sizeof parts[i]);
+    quantize_blocks(blocks, most, numbers, scales + lane);
     for (int word = 0; word < WORDS; word += LANES) {
         Sums square[LANES];
         UNROLL for (int i = 0; i < LANES; i++) {

@@ -27,10 +27,14 @@ typedef __m512 Sums;
 typedef int8_t Number;
 
 INLINE void put_numbers(const Sums *x, Number *to) {
-    UNROLL for (int i = 0; i < 4; i++) {
-        __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x[i]));
-        _mm_storeu_si128((__m128i *)to + i, bytes);
+    const Integers order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    Integers words[2];
+    UNROLL for (int i = 0; i < 2; i++) {
+        words[i] =
+            _mm512_packs_epi32(_mm512_cvtps_epi32(x[2 * i]), _mm512_cvtps_epi32(x[2 * i + 1]));
     }
+    Integers quarters = _mm512_packs_epi16(words[0], words[1]);
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, quarters));
 }
 #else
 typedef int16_t Number;
