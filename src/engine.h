@@ -154,7 +154,8 @@ typedef struct OcrRequest {
     int ngram_window;     /* ids, 0: the whole sequence with the prompt */
     const int *whitelist; /* [whitelist_count] ids never banned; must outlive the page */
     int whitelist_count;
-    double min_confidence; /* texts below it are given up, 0..1; < 0: the model's recommendation */
+    double min_confidence; /* texts or ends of texts below it are given up, 0..1;
+                              < 0: the model's recommendation */
 } OcrRequest;
 
 typedef struct OcrPlan {

@@ -46,6 +46,7 @@ typedef struct Slot {
     uint8_t *views;        /* [limits.view_bytes] */
     float *rows;           /* [limits.image_slots][hidden] */
     int *ids;              /* [limits.positions] prompt, then what was generated */
+    float *logs;           /* [limits.positions] of what was generated, the probabilities' */
     int count;             /* ids known */
     int cached;            /* ids whose keys and values are in the cache */
     int layer;             /* of the stretch that is being prefilled */
@@ -92,6 +93,7 @@ static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena 
         slot.rows =
             ARENA_TAKE(arena, float, (size_t)limits->image_slots *(size_t)config->decoder.hidden);
         slot.ids = ARENA_TAKE(arena, int, (size_t)limits->positions);
+        slot.logs = ARENA_TAKE(arena, float, (size_t)limits->positions);
         if (session->slots)
             session->slots[i] = slot;
     }
@@ -166,7 +168,8 @@ OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const O
                    .encode_only = request->encode_only,
                    .views = slot->views,
                    .rows = slot->rows,
-                   .ids = slot->ids};
+                   .ids = slot->ids,
+                   .logs = slot->logs};
     slot->ngram =
         (NgramRule){request->ngram_size < 0 ? recommended->ngram_size : request->ngram_size,
                     request->ngram_window, request->whitelist, request->whitelist_count};
@@ -236,9 +239,17 @@ static void cut(Slot *slot, int count, OcrFinish why) {
 }
 
 /* Give up on the ids of which the model is not sure. */
-static void keep_sure(Slot *slot) {
-    int sure = min_int(confidence_sure(&slot->confidence), slot->tokens);
-    cut(slot, slot->plan.prompt_positions + sure, OCR_FINISH_UNSURE);
+static void keep_sure(Slot *slot, const Confidence *confidence) {
+    cut(slot, slot->plan.prompt_positions + confidence_sure(confidence), OCR_FINISH_UNSURE);
+}
+
+/* A text that has ended, without what was cut off: the repeats of a loop are all but certain. */
+static void judge(Slot *slot) {
+    Confidence text = {.floor = slot->confidence.floor};
+    for (int i = 0; i < slot->tokens; i++)
+        confidence_add(&text, (double)slot->logs[i]);
+    if (confidence_is_low(&text))
+        keep_sure(slot, &text);
 }
 
 /* Does the text repeat itself? Then it ends behind the first time. */
@@ -261,7 +272,7 @@ static void end_text(Slot *slot, bool overruled, bool doubtful) {
     if (end_loop(slot, overruled))
         return;
     if (doubtful)
-        keep_sure(slot);
+        keep_sure(slot, &slot->confidence);
     else if (slot->tokens == slot->plan.max_tokens)
         finish(slot, OCR_FINISH_LENGTH);
 }
@@ -279,16 +290,17 @@ static bool choose(Slot *slot, float *logits, int vocabulary) {
     bool overruled = logits[best] == -INFINITY;
     if (overruled)
         best = argmax(logits, vocabulary);
-    bool doubtful = confidence_add(&slot->confidence, (double)(logits[best] - total));
+    float log_probability = logits[best] - total;
+    bool doubtful = confidence_add(&slot->confidence, (double)log_probability);
     if (best == EOS_ID) {
         finish(slot, OCR_FINISH_STOP);
     } else {
         slot->ids[slot->count++] = best;
-        slot->tokens++;
+        slot->logs[slot->tokens++] = log_probability;
         end_text(slot, overruled, doubtful);
     }
-    if (slot->state == SLOT_FINISHED && slot->tokens > 0 && confidence_is_low(&slot->confidence))
-        keep_sure(slot);
+    if (slot->state == SLOT_FINISHED)
+        judge(slot);
     return true;
 }
 

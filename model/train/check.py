@@ -59,7 +59,7 @@ def pages(stream, tokenizer):
     for mode, sorts in SORTS.items():
         tile = MODES[mode][1]
         for sort in sorts:
-            grid = (1, 1) if not tile else tile_grid(*sort.sizes[0]) if sort.sizes else (2, 3)
+            grid = (1, 1) if not tile else tile_grid(*sort.sizes[0], tile) if sort.sizes else (2, 3)
             size = stream.size(mode, grid, sort, stream.r)
             while mode == "gundam" and not sort.sizes and size[0] * size[1] > 2e6:
                 size = stream.size(mode, grid, sort, stream.r)

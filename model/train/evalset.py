@@ -263,12 +263,14 @@ def main():
             s = dense(a.assets, text, rnd)
             add("A4", kind, k, s, ["gundam"], text="\n".join(s.lines))
     for k in range(2 * a.pages):
-        kind = ("white", "grey", "photo", "lines", "score")[k % 5]
-        im = score(rnd) if kind == "score" else blank(rnd, kind)
+        kind = ("white", "grey", "photo", "lines")[k % 4]
+        im = blank(rnd, kind)
         add("blank", kind, k, im, ["gundam"], "white" if kind == "white" else "camera", text="")
     for k in range(a.pages):
         s = layout(a.assets, text, rnd)
         add("layout", "clean", k, s, ["gundam"], blocks=s.blocks)
+    for k in range(a.pages):
+        add("blank", "score", k, score(rnd), ["gundam"], "camera" if k % 2 else "white", text="")
     with open(os.path.join(a.out, "manifest.json"), "w") as f:
         json.dump(manifest, f, ensure_ascii=False, indent=0)
 

@@ -21,7 +21,7 @@ class Sort:
     """A sort of pages. The pages of a batch are of one sort and of nearly one size: a canvas is as large as the largest page on it."""
     share: float
     sizes: tuple = ()               # of the page in pixels; none: any
-    em: tuple = ()                  # print in pixels of the page 1654, 1024 or 640 wide that the sizes stand for; none: any that can be read
+    em: tuple = ()                  # print in pixels of a page as wide as `width`; none: any that can be read
     chars: tuple = ()
     kinds: tuple = (("prose", 4), ("mixed", 2), ("tables", 1.2), ("form", 1.2), ("lines", .8))
     columns: float = .5
@@ -32,7 +32,7 @@ class Sort:
 
 A4 = ((1654, 2339), (1654, 2339), (1700, 2200), (1240, 1754), (1275, 1650), (1080, 1528), (2067, 2923))
 PAGE = ((1024, 1448), (1024, 1448), (1080, 1400), (992, 1403), (1024, 1325), (1240, 1754))
-SPREAD = ((2339, 1654), (2339, 1654), (2200, 1700), (1754, 1240), (3000, 2000))
+WIDE = ((2339, 1654), (2339, 1654), (2200, 1700), (1754, 1240), (3000, 2000))
 PROSE = (("prose", 3), ("plain", 3), ("mixed", 1))
 COLUMNS = (("prose", 3), ("plain", 2), ("magazine", 3), ("mixed", 1))
 SHORT = ((640, 640), (640, 640), (640, 480), (600, 800))
@@ -40,7 +40,7 @@ SHORT = ((640, 640), (640, 640), (640, 480), (600, 800))
 SORTS = {
     "gundam": [Sort(.24, layout=.1, blank=.05),
                Sort(.20, A4, (20, 34), (1800, 6200), COLUMNS, .85, width=1654, blank=0),
-               Sort(.30, SPREAD, (20, 34), (1800, 6200), COLUMNS, .9, width=2339, blank=.03),
+               Sort(.30, WIDE, (20, 34), (1800, 6200), COLUMNS, .9, width=2339, blank=.03),
                Sort(.10, PAGE, (16, 27), (900, 3200), PROSE, .1, width=1024, blank=0),
                Sort(.12, PAGE, (13, 18), (700, 4200), PROSE, .15, width=1024, blank=0),
                Sort(.34, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
@@ -54,7 +54,7 @@ SORTS = {
     "gundam-m": [Sort(.3, layout=.1, blank=.04),
                  Sort(.40, PAGE, (13, 26), (700, 4200), PROSE, .15, width=1024, blank=.01),
                  Sort(.20, A4, (18, 32), (1800, 6200), COLUMNS, .85, width=1654),
-                 Sort(.30, SPREAD, (18, 32), (1800, 6200), COLUMNS, .9, width=2339),
+                 Sort(.30, WIDE, (18, 32), (1800, 6200), COLUMNS, .9, width=2339),
                  Sort(.1, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
 }
 ANY = Sort(1, layout=.1)

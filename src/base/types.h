@@ -90,7 +90,7 @@ typedef enum OcrFinish {
     OCR_FINISH_STOP,   /* the model said so */
     OCR_FINISH_LENGTH, /* max_tokens, or the model's context is full */
     OCR_FINISH_LOOP,   /* one phrase over and over; the repeats are cut off */
-    OCR_FINISH_UNSURE  /* less confidence than was asked for; what lacks it is cut off */
+    OCR_FINISH_UNSURE  /* too little confidence, in all or at the end; what lacks it is cut off */
 } OcrFinish;
 
 #endif

@@ -14,10 +14,10 @@
 #define MOST_DOUBT 100.0
 
 /*
- * What remains must be a text, such as the heading above a score, of 25 ids at least. A word or
- * two come out sure by chance.
+ * What remains must be a text, such as the heading above a score: have as much above the floor as
+ * so many ids that are certain. A word or two come out sure by chance.
  */
-#define LEAST_ASSURANCE 20.0
+#define LEAST_SURE 22
 
 /* A single id, however unlikely, is no stretch of text. */
 #define LEAST_LOG (-10.0)
@@ -44,9 +44,9 @@ double confidence_mean(const Confidence *confidence) {
 }
 
 bool confidence_is_low(const Confidence *confidence) {
-    return confidence->sum < confidence->floor * confidence->count;
+    return confidence->surplus < 0;
 }
 
 int confidence_sure(const Confidence *confidence) {
-    return confidence->assurance >= LEAST_ASSURANCE ? confidence->sure : 0;
+    return confidence->assurance >= LEAST_SURE * -confidence->floor ? confidence->sure : 0;
 }

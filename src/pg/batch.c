@@ -288,9 +288,8 @@ static Batch *create_batch(const BatchStream *stream, int slots) {
     batch->model = model_cache_get();
     model_cache_pin(context);
     batch->slots = slots;
-    batch->limits = (OcrLimits){.threads = threads_wanted(), .compute = setting_compute};
-    threads_pool(batch->limits.threads);
     threads_pin(context); /* the stream may be a query that asks for others */
+    batch->limits = (OcrLimits){.threads = threads_wanted(), .compute = setting_compute};
     batch->in_slot = MemoryContextAllocZero(context, slots * sizeof *batch->in_slot);
     return batch;
 }

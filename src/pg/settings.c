@@ -133,7 +133,7 @@ void settings_define(void) {
                                NULL, NULL);
     DefineCustomRealVariable("deepseek_ocr.min_confidence",
                              "Mean probability of the tokens below which a text is given up.",
-                             "-1 means what the model recommends, 0 that any text is kept.",
+                             "Below 0 means what the model recommends, 0 that any text is kept.",
                              &min_confidence, -1, -1, 1, PGC_SUSET, 0, NULL, NULL, NULL);
     define_int("deepseek_ocr.max_image_pixels", "Largest image that is read, width times height.",
                NULL, &setting_max_image_pixels, 100000000, 1, INT_MAX, PGC_SUSET, 0);

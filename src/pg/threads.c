@@ -14,7 +14,8 @@
 
 static OcrPool *pool;
 static int pool_size;
-static int pins; /* while there are any, pool and instructions stay as they are */
+static int pins;         /* while there are any, threads and instructions stay as they are */
+static int pinned_count; /* the threads */
 static OcrCpuLevel cpu_limit = OCR_CPU_AMX; /* that is wanted */
 
 /* Cores that the system lets this process run on. */
@@ -47,7 +48,7 @@ static int query_processes(void) {
 
 int threads_wanted(void) {
     if (pins > 0)
-        return pool_size;
+        return pinned_count;
     if (setting_threads > 0)
         return setting_threads;
     return Min(Max(usable_cores() / query_processes(), 1), SETTING_MAX_THREADS);
@@ -93,5 +94,6 @@ void threads_pin(MemoryContext context) {
 
     callback->func = unpin;
     MemoryContextRegisterResetCallback(context, callback);
+    pinned_count = threads_wanted();
     pins++;
 }

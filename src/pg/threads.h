@@ -25,7 +25,7 @@ OcrPool *threads_pool(int count);
 /* Use no instructions above this level, from now on or when nothing is pinned any more. */
 void threads_limit_cpu(OcrCpuLevel level);
 
-/* Keep pool, number of threads and level of instructions until the memory context is reset. */
+/* Keep number of threads, pool and level of instructions until the memory context is reset. */
 void threads_pin(MemoryContext context);
 
 #endif

@@ -201,7 +201,8 @@ is($session->query_safe(<<SQL), '4', 'a query that changes the level of instruct
 		SELECT name, CASE WHEN set_config('deepseek_ocr.cpu_level', 'portable', false) <> '' THEN image END FROM pages\$\$, 'tiny') AS q
 		ON name = key AND usual.text = q.text;
 SQL
-note('with other instructions, equal texts of 4: ', $session->query_safe(q{SELECT count(*) FROM usual JOIN pages USING (name) WHERE ocr(image, 'tiny') = text}));
+my $equal = $session->query_safe(q{SELECT count(*) FROM usual JOIN pages USING (name) WHERE ocr(image, 'tiny') = text});
+cmp_ok($equal, '<', 4, 'which other instructions change') if read_file('/proc/cpuinfo') =~ /\bavx2\b/;
 $session->query_safe('RESET deepseek_ocr.cpu_level; RESET deepseek_ocr.model; RESET deepseek_ocr.max_tokens; DROP TABLE usual');
 
 # A system that has no memory for four slots, and one that has none for any.

@@ -192,6 +192,7 @@ static void fields_are_checked(void **state) {
         {"ocr", "{\"auto\":[[null,\"base\",{\"grounding\":true}]]}", "ocr.auto"},
         {"ocr", "{\"no_repeat_ngram_size\":-1}", "no_repeat_ngram_size"},
         {"ocr", "{\"min_confidence\":1.1}", "ocr.min_confidence"},
+        {"ocr", "{\"min_confidence\":-0.1}", "ocr.min_confidence"},
         {"ocr", "{\"min_confidence\":\"0.4\"}", "ocr.min_confidence"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -59,6 +59,12 @@ static void doubt_ends_a_text_where_it_began(void **state) {
     add(&c, 0.9, 25);
     add(&c, 0.1, 500);
     assert_int_equal(confidence_sure(&c), 25);
+
+    /* With a higher floor, too, a text of 200 is kept. */
+    c = confidence_begin(0.9);
+    add(&c, 0.97, 200);
+    add(&c, 0.1, 500);
+    assert_int_equal(confidence_sure(&c), 200);
 }
 
 static void doubt_passes(void **state) {
@@ -83,6 +89,12 @@ static void no_single_id_is_a_stretch(void **state) {
     assert_int_equal(add(&c, 0, 20), 12); /* 9.08 each */
     assert_int_equal(confidence_sure(&c), 0);
     assert_true(confidence_mean(&c) == 0);
+
+    /* Nor makes one a long text low. */
+    c = confidence_begin(0.4);
+    add(&c, 0.9, 60);
+    add(&c, 0, 3);
+    assert_false(confidence_is_low(&c));
 }
 
 int main(void) {

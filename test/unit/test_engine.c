@@ -334,64 +334,6 @@ static void a_bad_image_leaves_the_slot_idle(void **state) {
     free_bytes(job.file);
 }
 
-/* The same, made equal but for one id that is a little ahead: its probability is that of all
- * others. */
-static void prefer_id(void *context, const char *name, int index, int first_row, const float *data,
-                      int rows, int columns) {
-    int id = *(int *)context;
-    (void)index, (void)first_row, (void)rows;
-    if (strcmp(name, "logits") != 0)
-        return;
-    float *logits = (float *)(uintptr_t)data;
-    for (int i = 0; i < columns; i++)
-        logits[i] = i == id ? 0.001f : 0;
-}
-
-static OcrPage read_job(Run *run, const Job *job) {
-    OcrError err;
-    OcrPage page;
-    assert_ok(start(run, 0, job, &err), &err);
-    finish(run);
-    ocr_session_page(run->session, 0, &page);
-    return page;
-}
-
-static void texts_below_the_wanted_confidence_are_given_up(void **state) {
-    (void)state;
-    int id = 300;
-    Job job =
-        make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_TINY, .max_tokens = 60});
-    Run run = make_run(&job, 1, 1, THREADS);
-    Trace trace = {prefer_id, &id};
-    ocr_session_trace(run.session, &trace);
-    OcrPage page = read_job(&run, &job);
-    assert_int_equal(page.finish, OCR_FINISH_LENGTH);
-    assert_int_equal(page.tokens, 60);
-
-    /* At its end, if not before: 60 ids of one in a vocabulary. */
-    double confidence = page.confidence;
-    job.request.min_confidence = confidence * 1.01;
-    page = read_job(&run, &job);
-    assert_int_equal(page.finish, OCR_FINISH_UNSURE);
-    assert_int_equal(page.tokens, 0);
-    assert_true(page.confidence == confidence);
-    size_t length;
-    OcrError err;
-    assert_ok(ocr_session_text(run.session, 0, NULL, 0, &length, &err), &err);
-    assert_int_equal(length, 0);
-    job.request.min_confidence = confidence * 0.99;
-    assert_int_equal(read_job(&run, &job).tokens, 60);
-
-    /* A page without text is no text that is given up, however unsure the model is of it. */
-    id = 1;
-    job.request.min_confidence = 0.9;
-    page = read_job(&run, &job);
-    assert_int_equal(page.finish, OCR_FINISH_STOP);
-    assert_int_equal(page.tokens, 0);
-    end_run(&run);
-    free_bytes(job.file);
-}
-
 /* Logits as the trace sees them, made to repeat one id. */
 static void repeat_id(void *context, const char *name, int index, int first_row, const float *data,
                       int rows, int columns) {
@@ -439,6 +381,91 @@ static void loops_end_and_are_cut(void **state) {
     assert_int_equal(length, 0);
     end_run(&run);
     free_bytes(job.file);
+}
+
+/*
+ * Logits as the trace sees them: from the id `from` to the id `to` all equal but one, which is a
+ * little ahead, and no more probable than any other; elsewhere one is certain. In doubt each id is
+ * another one, and behind it always the same, but for the end mark.
+ */
+typedef struct Doubts {
+    int id, from, to;
+} Doubts;
+
+static void make_doubtful(void *context, const char *name, int index, int first_row,
+                          const float *data, int rows, int columns) {
+    const Doubts *doubts = context;
+    (void)first_row, (void)rows;
+    if (strcmp(name, "logits") != 0)
+        return;
+    bool certain = index < doubts->from || index >= doubts->to;
+    int id = doubts->id == EOS_ID || index >= doubts->to ? doubts->id : doubts->id + index;
+    float *logits = (float *)(uintptr_t)data;
+    for (int i = 0; i < columns; i++)
+        logits[i] = i != id ? 0 : certain ? 1000 : 0.001f;
+}
+
+static OcrPage read_doubtful(Run *run, const Job *job, Doubts doubts) {
+    OcrError err;
+    OcrPage page;
+    Trace trace = {make_doubtful, &doubts};
+    ocr_session_trace(run->session, &trace);
+    assert_ok(start(run, 0, job, &err), &err);
+    finish(run);
+    ocr_session_page(run->session, 0, &page);
+    return page;
+}
+
+static void assert_ends(OcrPage page, OcrFinish finish, int tokens) {
+    assert_int_equal(page.finish, finish);
+    assert_int_equal(page.tokens, tokens);
+}
+
+#define FIRST_ID 300
+
+static void texts_below_the_wanted_confidence_are_given_up(void **state) {
+    (void)state;
+    const Doubts always = {FIRST_ID, 0, 4000}, later = {FIRST_ID, 40, 4000};
+    OcrRequest request = {.mode = OCR_MODE_TINY, .max_tokens = 60};
+    Job job = make_job("images/page_small.png", request);
+    request.max_tokens = 1000;
+    Job longer = make_job("images/page_small.png", request);
+    Run run = make_run(&longer, 1, 1, THREADS);
+    OcrPage page = read_doubtful(&run, &job, always);
+    assert_ends(page, OCR_FINISH_LENGTH, 60);
+
+    /* At its end: 60 ids of one in a vocabulary. */
+    double one = page.confidence;
+    job.request.min_confidence = one * 1.01;
+    page = read_doubtful(&run, &job, always);
+    assert_ends(page, OCR_FINISH_UNSURE, 0);
+    assert_true(page.confidence == one);
+    size_t length;
+    OcrError err;
+    assert_ok(ocr_session_text(run.session, 0, NULL, 0, &length, &err), &err);
+    assert_int_equal(length, 0);
+    job.request.min_confidence = one * 0.99;
+    assert_ends(read_doubtful(&run, &job, always), OCR_FINISH_LENGTH, 60);
+
+    /* Long before it, and what came before the doubt is kept. */
+    longer.request.min_confidence = 0.4;
+    page = read_doubtful(&run, &longer, later);
+    assert_ends(page, OCR_FINISH_UNSURE, 40);
+    assert_int_equal(page.ids[39], FIRST_ID + 39);
+    assert_true(page.confidence > 20 * one); /* so it ended soon */
+
+    /* Repeats that are cut off make nothing better. */
+    longer.request.min_confidence = one * 2;
+    assert_ends(read_doubtful(&run, &longer, (Doubts){FIRST_ID, 0, 70}), OCR_FINISH_UNSURE, 0);
+    longer.request.min_confidence = 0;
+    assert_ends(read_doubtful(&run, &longer, (Doubts){FIRST_ID, 0, 70}), OCR_FINISH_LOOP, 71);
+
+    /* A page without text is none that is given up, however unsure the model is of it. */
+    longer.request.min_confidence = 0.9;
+    assert_ends(read_doubtful(&run, &longer, (Doubts){EOS_ID, 0, 4000}), OCR_FINISH_STOP, 0);
+    end_run(&run);
+    free_bytes(job.file);
+    free_bytes(longer.file);
 }
 
 static void spoil(void *context, const char *name, int index, int first_row, const float *data,
@@ -491,8 +518,8 @@ int main(void) {
         cmocka_unit_test(phrases_are_quoted),
         cmocka_unit_test(interrupts_void_the_session),
         cmocka_unit_test(a_bad_image_leaves_the_slot_idle),
-        cmocka_unit_test(texts_below_the_wanted_confidence_are_given_up),
         cmocka_unit_test(loops_end_and_are_cut),
+        cmocka_unit_test(texts_below_the_wanted_confidence_are_given_up),
         cmocka_unit_test(numbers_that_are_not_finite_are_reported),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
