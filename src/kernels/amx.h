@@ -8,8 +8,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define SIDE 16 /* of C, 16 x 16 sums of 32 bits */
+#define TILE_ROW_BYTES 64
 
 /* The instructions are written out: the compiler's own do not say that they use memory. */
 #ifndef AMX_EMULATED
@@ -38,5 +40,12 @@ static const TileConfig all_whole = {
     .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
     .rows = {16, 16, 16, 16, 16, 16, 16, 16},
 };
+
+/* What is there of a register's bytes, whose rows lie `stride` apart, to a whole one: 0 beyond. */
+static inline void copy_part(void *to, const void *from, size_t stride, int rows, size_t bytes) {
+    memset(to, 0, SIDE * TILE_ROW_BYTES);
+    for (size_t r = 0; r < (size_t)rows; r++)
+        memcpy((char *)to + r * TILE_ROW_BYTES, (const char *)from + r * stride, bytes);
+}
 
 #endif

@@ -65,10 +65,8 @@ static Weights whole_weights(const Tile *tile, int n, int k, WeightTile copy) {
     const char *from = tile_w(tile, n) + (size_t)k * sizeof(uint16_t);
     if (rows == SIDE && columns == STEP)
         return (Weights){from, stride};
-    memset(copy, 0, sizeof(WeightTile));
-    for (int r = 0; r < rows; r++)
-        memcpy(copy[r], from + (size_t)r * stride, (size_t)columns * sizeof(uint16_t));
-    return (Weights){copy, STEP * sizeof(uint16_t)};
+    copy_part(copy, from, stride, rows, (size_t)columns * sizeof(uint16_t));
+    return (Weights){copy, TILE_ROW_BYTES};
 }
 
 /*

@@ -52,11 +52,9 @@ static void take_weights(const Tile *tile, int n, int k, int count, WeightRows *
         to->blocks[b] = from;
         to->strides[b] = stride;
         if (rows < SIDE || columns < BLOCK) {
-            memset(to->copies[b], 0, sizeof(WeightTile));
-            for (int r = 0; r < rows; r++)
-                memcpy(to->copies[b][r], from + (size_t)r * stride, (size_t)columns);
+            copy_part(to->copies[b], from, stride, rows, (size_t)columns);
             to->blocks[b] = to->copies[b][0];
-            to->strides[b] = BLOCK;
+            to->strides[b] = TILE_ROW_BYTES;
         }
         for (int r = 0; r < SIDE; r++)
             to->scales[b][r] = bf16_to_f32(tile_scales(tile, n + r)[k / BLOCK + b]);

@@ -1,12 +1,13 @@
 /*
- * amx_emulated.h - the matrix instructions of AMX in C. A test includes this and then the file of
- * the engine that uses them.
+ * amx_emulated.h - the matrix instructions of AMX in C, and what the tests with them share. A test
+ * includes this and then the file of the engine that uses them.
  */
 #ifndef AMX_EMULATED_H
 #define AMX_EMULATED_H
 #include "support.h"
 
 #include "base/bf16.h"
+#include "kernels/matmul_kernel.h"
 
 #include <string.h>
 
@@ -63,4 +64,14 @@ static inline void multiply_bytes(int c, int a, int b) {
         configured = (config).palette;                                                             \
     } while (0)
 #define TILE_RELEASE() (configured = 0)
+
+/* One that need not begin with the job's first row and column. */
+static inline Tile some_tile(const Matmul *job, uint64_t *seed) {
+    Tile tile = {.job = job, .w = &job->w};
+    tile.row = job->rows > 1 ? random_between(seed, 0, 1) : 0;
+    tile.rows = min_int(TILE_ROWS, job->rows - tile.row);
+    tile.column = job->w.rows > 20 ? random_between(seed, 0, 9) : 0;
+    tile.columns = min_int(TILE_COLUMNS, job->w.rows - tile.column);
+    return tile;
+}
 #endif

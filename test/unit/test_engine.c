@@ -334,6 +334,30 @@ static void a_bad_image_leaves_the_slot_idle(void **state) {
     free_bytes(job.file);
 }
 
+/* The job in the run's first slot, its logits changed on the way. */
+static OcrPage read_traced(Run *run, const Job *job, const Trace *trace) {
+    OcrError err;
+    OcrPage page;
+    ocr_session_trace(run->session, trace);
+    assert_ok(start(run, 0, job, &err), &err);
+    finish(run);
+    ocr_session_trace(run->session, NULL);
+    ocr_session_page(run->session, 0, &page);
+    return page;
+}
+
+static void assert_ends(OcrPage page, OcrFinish finish, int tokens) {
+    assert_int_equal(page.finish, finish);
+    assert_int_equal(page.tokens, tokens);
+}
+
+static void assert_no_text(const Run *run) {
+    OcrError err;
+    size_t length;
+    assert_ok(ocr_session_text(run->session, 0, NULL, 0, &length, &err), &err);
+    assert_int_equal(length, 0);
+}
+
 /* Logits as the trace sees them, made to repeat one id. */
 static void repeat_id(void *context, const char *name, int index, int first_row, const float *data,
                       int rows, int columns) {
@@ -345,40 +369,27 @@ static void repeat_id(void *context, const char *name, int index, int first_row,
 
 static void loops_end_and_are_cut(void **state) {
     (void)state;
-    OcrError err;
-    OcrPage page;
     int id = 300;
     Job job =
         make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_TINY, .max_tokens = 4000});
     Run run = make_run(&job, 1, 1, THREADS);
-    Trace trace = {repeat_id, &id};
-    ocr_session_trace(run.session, &trace);
-    assert_ok(start(&run, 0, &job, &err), &err);
-    finish(&run);
-    ocr_session_page(run.session, 0, &page);
-    assert_int_equal(page.finish, OCR_FINISH_LOOP);
-    assert_int_equal(page.tokens, 1);
+    const Trace trace = {repeat_id, &id};
+    OcrPage page = read_traced(&run, &job, &trace);
+    assert_ends(page, OCR_FINISH_LOOP, 1);
     assert_int_equal(page.ids[0], id);
 
     /* The ban breaks the loop again and again; the text ends where it first had to. */
     job.request.ngram_size = 20;
-    assert_ok(start(&run, 0, &job, &err), &err);
-    finish(&run);
-    ocr_session_page(run.session, 0, &page);
+    page = read_traced(&run, &job, &trace);
     assert_int_equal(page.finish, OCR_FINISH_LOOP);
     assert_in_range(page.tokens, 1, 2);
 
     /* The end mark ends at once, and is no part of the text. */
     id = 1;
-    assert_ok(start(&run, 0, &job, &err), &err);
-    finish(&run);
-    ocr_session_page(run.session, 0, &page);
-    assert_int_equal(page.finish, OCR_FINISH_STOP);
-    assert_int_equal(page.tokens, 0);
+    page = read_traced(&run, &job, &trace);
+    assert_ends(page, OCR_FINISH_STOP, 0);
     assert_true(page.confidence > 0.99);
-    size_t length;
-    assert_ok(ocr_session_text(run.session, 0, NULL, 0, &length, &err), &err);
-    assert_int_equal(length, 0);
+    assert_no_text(&run);
     end_run(&run);
     free_bytes(job.file);
 }
@@ -406,19 +417,8 @@ static void make_doubtful(void *context, const char *name, int index, int first_
 }
 
 static OcrPage read_doubtful(Run *run, const Job *job, Doubts doubts) {
-    OcrError err;
-    OcrPage page;
-    Trace trace = {make_doubtful, &doubts};
-    ocr_session_trace(run->session, &trace);
-    assert_ok(start(run, 0, job, &err), &err);
-    finish(run);
-    ocr_session_page(run->session, 0, &page);
-    return page;
-}
-
-static void assert_ends(OcrPage page, OcrFinish finish, int tokens) {
-    assert_int_equal(page.finish, finish);
-    assert_int_equal(page.tokens, tokens);
+    const Trace trace = {make_doubtful, &doubts};
+    return read_traced(run, job, &trace);
 }
 
 #define FIRST_ID 300
@@ -440,10 +440,7 @@ static void texts_below_the_wanted_confidence_are_given_up(void **state) {
     page = read_doubtful(&run, &job, always);
     assert_ends(page, OCR_FINISH_UNSURE, 0);
     assert_true(page.confidence == one);
-    size_t length;
-    OcrError err;
-    assert_ok(ocr_session_text(run.session, 0, NULL, 0, &length, &err), &err);
-    assert_int_equal(length, 0);
+    assert_no_text(&run);
     job.request.min_confidence = one * 0.99;
     assert_ends(read_doubtful(&run, &job, always), OCR_FINISH_LENGTH, 60);
 

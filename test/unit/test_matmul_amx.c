@@ -43,11 +43,7 @@ static void check(int job_rows, int columns, int depth, bool gather) {
                   .rows = job_rows,
                   .x_stride = stride,
                   .w = {w, WEIGHT_BF16, columns, depth}};
-    Tile tile = {.job = &job, .w = &job.w};
-    tile.row = job_rows > 1 ? random_between(&seed, 0, 1) : 0;
-    tile.rows = min_int(TILE_ROWS, job_rows - tile.row);
-    tile.column = columns > 20 ? random_between(&seed, 0, 9) : 0;
-    tile.columns = min_int(TILE_COLUMNS, columns - tile.column);
+    Tile tile = some_tile(&job, &seed);
     float *c = malloc(sizeof(float) * TILE_ROWS * TILE_COLUMNS);
     void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
     memset(scratch, 0xFF, KERNEL_SCRATCH_BYTES); /* NaN, lest it is read before it is written */

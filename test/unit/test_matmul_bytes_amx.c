@@ -51,11 +51,7 @@ static void check(WeightType type, int job_rows, int columns, int depth, bool ga
                   .rows = job_rows,
                   .x_stride = stride,
                   .w = {w, type, columns, depth, scales}};
-    Tile tile = {.job = &job, .w = &job.w};
-    tile.row = job_rows > 1 ? random_between(&seed, 0, 1) : 0;
-    tile.rows = min_int(TILE_ROWS, job_rows - tile.row);
-    tile.column = columns > 20 ? random_between(&seed, 0, 9) : 0;
-    tile.columns = min_int(TILE_COLUMNS, columns - tile.column);
+    Tile tile = some_tile(&job, &seed);
     static float c[2][TILE_ROWS * TILE_COLUMNS];
     void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
     multiply_many_bytes_vnni(&tile, c[0], scratch);
