@@ -215,7 +215,7 @@ is(query('SELECT count(content) FROM later'), '0', 'a table that inherits is ano
 is(query(q{CALL ocr_convert('later', 'image', 'content', mode => 'tiny')}), '3|0', 'with a call of its own');
 query('TRUNCATE ocr_failures');
 
-# ---- a table that changes between two batches ----
+# ---- a table that changes between two batches, of its second row and its third ----
 
 for my $change (
 	[ 'ALTER image TYPE integer USING 77', qr/cannot cast type integer to bytea/ ],
@@ -225,7 +225,7 @@ for my $change (
 	my ($alter, $expected) = @$change;
 	query(q{
 		DROP TABLE IF EXISTS changing;
-		CREATE TABLE changing AS SELECT id, image, NULL::text AS content FROM scans WHERE id <= 5;
+		CREATE TABLE changing AS SELECT id, image, NULL::text AS content FROM scans WHERE id <= 5 ORDER BY id;
 		ALTER TABLE changing ADD PRIMARY KEY (id);
 		CREATE OR REPLACE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN
