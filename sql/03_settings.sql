@@ -10,6 +10,7 @@ SET deepseek_ocr.threads = -1;
 SET deepseek_ocr.max_tokens = -1;
 SET deepseek_ocr.no_repeat_ngram_size = -2;
 SET deepseek_ocr.min_confidence = 1.5;
+SET deepseek_ocr.turn_confidence = -2;
 SET deepseek_ocr.max_image_pixels = 0;
 SET deepseek_ocr.max_document_pages = 0;
 SET deepseek_ocr.max_session_memory = '10kB';
@@ -61,6 +62,11 @@ SELECT text, finish FROM pages, ocr_detail(image) WHERE name = 'strip';
 SET deepseek_ocr.min_confidence = 1;
 SELECT finish, length(text) < 40 AS cut, confidence > 0.9 AS sure FROM pages, ocr_detail(image) WHERE name = 'strip';
 RESET deepseek_ocr.min_confidence;
+
+-- Nor is it as sure as this, however the page is turned.
+SET deepseek_ocr.turn_confidence = 1;
+SELECT text, finish, turned FROM pages, ocr_detail(image) WHERE name = 'strip';
+RESET deepseek_ocr.turn_confidence;
 
 -- Limits.
 SET deepseek_ocr.max_image_pixels = 100000;

@@ -15,6 +15,7 @@ CREATE FUNCTION pg_stat_get_ocr(
     OUT loops bigint,
     OUT length_cuts bigint,
     OUT unsure bigint,
+    OUT turned bigint,
     OUT errors bigint,
     OUT vision_tokens bigint,
     OUT text_tokens bigint,
@@ -31,8 +32,8 @@ COMMENT ON FUNCTION pg_stat_get_ocr() IS
   'statistics: pages read in each database';
 
 CREATE VIEW pg_stat_ocr AS
-  SELECT s.datid, d.datname, s.pages, s.blank_pages, s.loops, s.length_cuts, s.unsure, s.errors,
-         s.vision_tokens, s.text_tokens, s.image_ms, s.encode_ms, s.prefill_ms, s.decode_ms,
+  SELECT s.datid, d.datname, s.pages, s.blank_pages, s.loops, s.length_cuts, s.unsure, s.turned,
+         s.errors, s.vision_tokens, s.text_tokens, s.image_ms, s.encode_ms, s.prefill_ms, s.decode_ms,
          s.stats_reset, s.shared
   FROM pg_stat_get_ocr() AS s LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.datid;
 

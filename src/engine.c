@@ -6,6 +6,7 @@
  */
 #include "engine.h"
 
+#include "base/numbers.h"
 #include "base/utf8.h"
 #include "decoder/grounding.h"
 #include "kernels/cpu.h"
@@ -111,8 +112,22 @@ OcrCode ocr_pnm_length(OcrBytes beginning, uint64_t *length, OcrError *err) {
 
 /* ---- layout ---- */
 
-int ocr_text_regions(OcrText text, const OcrImageInfo *image, OcrRegion *regions, int capacity) {
-    return grounding_parse(text, image->width, image->height, regions, capacity);
+/* A box of a picture that was turned clockwise by a quarter, before it was; width: as it is now. */
+static OcrBox turn_back(OcrBox box, int width) {
+    return (OcrBox){box.top, width - box.right, box.bottom, width - box.left};
+}
+
+int ocr_text_regions(OcrText text, const OcrImageInfo *image, int turned, OcrRegion *regions,
+                     int capacity) {
+    bool across = turned % 2 == 1;
+    int width = across ? image->height : image->width;
+    int height = across ? image->width : image->height;
+    int count = grounding_parse(text, width, height, regions, capacity);
+    for (int i = 0; i < min_int(count, capacity); i++)
+        for (int quarter = turned; quarter > 0; quarter--)
+            regions[i].box =
+                turn_back(regions[i].box, quarter % 2 == 1 ? image->height : image->width);
+    return count;
 }
 
 OcrText ocr_text_markdown(OcrText text, char *out) {

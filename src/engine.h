@@ -154,19 +154,23 @@ typedef struct OcrRequest {
     int ngram_window;     /* ids, 0: the whole sequence with the prompt */
     const int *whitelist; /* [whitelist_count] ids never banned; must outlive the page */
     int whitelist_count;
-    double min_confidence; /* texts or ends of texts below it are given up, 0..1;
-                              < 0: the model's recommendation */
+    double min_confidence;  /* texts or ends of texts below it are given up, 0..1;
+                               < 0: the model's recommendation */
+    double turn_confidence; /* a page that is read with less is turned and read again, 0..1, 0:
+                               never; < 0: the model's recommendation. Not with a phrase */
 } OcrRequest;
 
 typedef struct OcrPlan {
-    OcrMode mode;         /* never OCR_MODE_AUTO */
-    int global_size;      /* side of the global view, pixels */
-    int tile_size;        /* side of a tile, pixels */
-    int columns, rows;    /* grid of tiles; 1 x 1: none */
-    int vision_tokens;    /* as the paper counts them */
-    int image_slots;      /* positions the picture takes, newlines included */
-    int prompt_positions; /* BOS, picture and prompt */
-    int max_tokens;       /* that may follow */
+    OcrMode mode;           /* never OCR_MODE_AUTO */
+    int global_size;        /* side of the global view, pixels */
+    int tile_size;          /* side of a tile, pixels */
+    int columns, rows;      /* grid of tiles; 1 x 1: none */
+    int vision_tokens;      /* as the paper counts them */
+    int image_slots;        /* positions the picture takes, newlines included */
+    int prompt_positions;   /* BOS, picture and prompt */
+    int max_tokens;         /* that may follow */
+    int turned;             /* quarters, clockwise, from how the picture lies: 0..3 */
+    double turn_confidence; /* of the request; 0 where the page is not turned */
 } OcrPlan;
 
 OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const OcrRequest *request,
@@ -236,7 +240,11 @@ typedef struct OcrPage {
                                                           several pages, its share */
 } OcrPage;
 
-/* The result of a finished slot; pointers are valid until the slot is started again. */
+/*
+ * The result of a finished slot; pointers are valid until the slot is started again. Of a page that
+ * was turned and read again it is that reading's, or else the first one's; the times are those of
+ * all.
+ */
 void ocr_session_page(const OcrSession *session, int slot, OcrPage *page);
 
 /*
@@ -251,10 +259,11 @@ OcrCode ocr_session_text(const OcrSession *session, int slot, char *out, size_t 
 /* ---- layout ---- */
 
 /*
- * The regions of a page's text, which they point into. Writes at most capacity of
- * them and returns how many there are: call with 0 first, then allocate.
+ * The regions of a page's text, which they point into; turned is its plan's. Writes at most
+ * capacity of them and returns how many there are: call with 0 first, then allocate.
  */
-int ocr_text_regions(OcrText text, const OcrImageInfo *image, OcrRegion *regions, int capacity);
+int ocr_text_regions(OcrText text, const OcrImageInfo *image, int turned, OcrRegion *regions,
+                     int capacity);
 
 /*
  * The text as markdown, stripped, in out [text.length], which lies elsewhere than

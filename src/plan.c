@@ -19,6 +19,17 @@ ViewPlan plan_views(const OcrPlan *plan) {
     return (ViewPlan){plan->mode, plan->global_size, plan->tile_size, plan->columns, plan->rows};
 }
 
+OcrPlan plan_turned(const OcrPlan *plan) {
+    OcrPlan turned = *plan;
+    turned.turned = (plan->turned + 1) % 4;
+    turned.columns = plan->rows;
+    turned.rows = plan->columns;
+    ViewPlan views = plan_views(&turned);
+    turned.image_slots = views_slot_count(&views);
+    turned.prompt_positions += turned.image_slots - plan->image_slots;
+    return turned;
+}
+
 static bool rule_fits(const AutoRule *rule, int width, int height, bool grounding) {
     if ((rule->max_side > 0 && max_int(width, height) > rule->max_side) ||
         (rule->plain && grounding))
@@ -37,6 +48,17 @@ OcrMode plan_auto_mode(const ModelConfig *config, int width, int height, bool gr
         if (rule_fits(&config->auto_rules[i], width, height, grounding))
             return config->auto_rules[i].mode;
     return config->auto_rules[config->auto_rule_count - 1].mode;
+}
+
+/* A page that may be turned keeps room for as long a text however it lies. */
+static void plan_turns(const ModelConfig *config, const OcrRequest *request, OcrPlan *plan) {
+    int room = config->decoder.context - plan_turned(plan).prompt_positions;
+    if (request->phrase || request->encode_only || room < 1)
+        return;
+    plan->turn_confidence =
+        request->turn_confidence < 0 ? config->turn_confidence : request->turn_confidence;
+    if (plan->turn_confidence > 0)
+        plan->max_tokens = min_int(plan->max_tokens, room);
 }
 
 OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const OcrRequest *request,
@@ -68,18 +90,27 @@ OcrCode ocr_plan_page(const OcrModel *model, const OcrImageInfo *image, const Oc
     plan->max_tokens = context - plan->prompt_positions;
     if (request->max_tokens > 0 && request->max_tokens < plan->max_tokens)
         plan->max_tokens = request->max_tokens;
+    plan_turns(&model->config, request, plan);
     return OCR_OK;
 }
 
-void ocr_limits_add(OcrLimits *limits, const OcrPlan *plan, const OcrRequest *request) {
+static void add_plan(OcrLimits *limits, const OcrPlan *plan, bool encode_only) {
     ViewPlan views = plan_views(plan);
     int largest =
         view_tiles(&views) ? max_int(plan->global_size, plan->tile_size) : plan->global_size;
     limits->view_size = max_int(limits->view_size, largest);
     limits->view_bytes = max_int(limits->view_bytes, (int)views_bytes(&views));
     limits->image_slots = max_int(limits->image_slots, plan->image_slots);
-    if (!request->encode_only)
+    if (!encode_only)
         limits->positions = max_int(limits->positions, plan->prompt_positions + plan->max_tokens);
+}
+
+void ocr_limits_add(OcrLimits *limits, const OcrPlan *plan, const OcrRequest *request) {
+    add_plan(limits, plan, request->encode_only);
+    if (plan->turn_confidence > 0) {
+        OcrPlan turned = plan_turned(plan);
+        add_plan(limits, &turned, request->encode_only);
+    }
 }
 
 size_t ocr_start_bytes(const OcrImageInfo *image, const OcrPlan *plan) {

@@ -14,6 +14,9 @@ OcrMode plan_auto_mode(const ModelConfig *config, int width, int height, bool gr
 /* The views that its picture is cut into. */
 ViewPlan plan_views(const OcrPlan *plan);
 
+/* Of the same page turned by another quarter. */
+OcrPlan plan_turned(const OcrPlan *plan);
+
 /* What the decoder is asked; it points into the request. */
 Prompt plan_prompt(const OcrRequest *request, const OcrPlan *plan);
 

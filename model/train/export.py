@@ -13,6 +13,7 @@ AUTO = [[500, "base"], [640, "large"], [None, "gundam-m", dict(magnification=3, 
 CONTEXT = 4096                               # the fifth run saw few longer texts; what runs away ends sooner
 NGRAM = 96                                   # repeated lines of a page must stay possible
 CONFIDENCE = .4                              # what is read has .5 and more, what is made up .4 and less (doc/accuracy.md)
+TURN = .8                                    # pages on their side or head have .6 and less, upright ones mostly .9
 
 
 def rename(weights, c):
@@ -103,7 +104,7 @@ def config(c):
                 projector_config=dict(model_type="mlp_projector", projector_type="linear", input_dim=2 * c.clip_width, n_embed=c.hidden),
                 vision_config=dict(model_name="deeplip_b_l", model_type="vision", image_size=16 * c.sam_grid, mlp_ratio=3.7362,
                                    width={"sam_vit_b": sam, "clip-l-14-224": clip}),
-                ocr=dict(auto=AUTO, no_repeat_ngram_size=NGRAM, min_confidence=CONFIDENCE))
+                ocr=dict(auto=AUTO, no_repeat_ngram_size=NGRAM, min_confidence=CONFIDENCE, turn_confidence=TURN))
 
 
 def main():

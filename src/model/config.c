@@ -290,6 +290,15 @@ static bool read_auto_rule(Reader *reader, const json_t *rule, AutoRule *out) {
     return !conditions || read_auto_conditions(reader, conditions, out);
 }
 
+/* A number from 0 to 1, or 0 where there is none. */
+static double read_confidence(Reader *reader, const json_t *ocr, const char *name) {
+    const json_t *value = member(ocr, name);
+    double confidence = json_number_value(value);
+    if (value && (!json_is_number(value) || confidence < 0 || confidence > 1))
+        REFUSE(reader, "config.json: ocr.%s must be a number from 0 to 1", name);
+    return confidence;
+}
+
 /* "ocr": what a scaled-down model recommends for itself (spec 1.3). */
 static void read_recommendations(Reader *reader, ModelConfig *config) {
     config->auto_rules[0] = (AutoRule){.mode = OCR_MODE_GUNDAM};
@@ -305,11 +314,8 @@ static void read_recommendations(Reader *reader, ModelConfig *config) {
     const json_t *ngram = member(ocr, "no_repeat_ngram_size");
     if (ngram)
         config->ngram_size = check_integer(reader, "ocr.no_repeat_ngram_size", ngram, 0, 1 << 20);
-    const json_t *confidence = member(ocr, "min_confidence");
-    config->min_confidence = json_number_value(confidence);
-    if (confidence &&
-        (!json_is_number(confidence) || config->min_confidence < 0 || config->min_confidence > 1))
-        REFUSE(reader, "config.json: ocr.min_confidence must be a number from 0 to 1");
+    config->min_confidence = read_confidence(reader, ocr, "min_confidence");
+    config->turn_confidence = read_confidence(reader, ocr, "turn_confidence");
     const json_t *rules = member(ocr, "auto");
     if (reader->code || !rules)
         return;

@@ -58,8 +58,9 @@ typedef struct ModelConfig {
     DecoderConfig decoder;
     AutoRule auto_rules[CONFIG_MAX_AUTO_RULES]; /* the first that fits decides, or else the last */
     int auto_rule_count;
-    int ngram_size;        /* recommended ban, 0: none */
-    double min_confidence; /* recommended, 0: none */
+    int ngram_size;         /* recommended ban, 0: none */
+    double min_confidence;  /* recommended, 0: none */
+    double turn_confidence; /* recommended, 0: none */
 } ModelConfig;
 
 OcrCode config_read(const char *path, ModelConfig *out, OcrError *err);

@@ -133,6 +133,7 @@ enum {
     DETAIL_ENCODE_MS,
     DETAIL_PREFILL_MS,
     DETAIL_DECODE_MS,
+    DETAIL_TURNED,
     DETAIL_COLUMNS
 };
 
@@ -160,6 +161,7 @@ Datum ocr_detail(PG_FUNCTION_ARGS) {
     values[DETAIL_ENCODE_MS] = Float8GetDatum(page->encode_ms);
     values[DETAIL_PREFILL_MS] = Float8GetDatum(page->prefill_ms);
     values[DETAIL_DECODE_MS] = Float8GetDatum(page->decode_ms);
+    values[DETAIL_TURNED] = Int32GetDatum(90 * page->plan.turned);
     page_free(&read);
     PG_RETURN_DATUM(row_value(columns, values, nulls));
 }

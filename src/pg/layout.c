@@ -4,7 +4,7 @@
  * The model is asked with the released prompts and answers with text in which
  * each part of the page is announced (spec 7). The engine takes that apart; nothing
  * of it is evaluated. Boxes are in pixels of the picture as people see it, y
- * growing downwards.
+ * growing downwards, also where the page had to be turned to be read.
  */
 #include "postgres.h"
 #include "pg/compat.h"
@@ -38,12 +38,14 @@ static bool get_document(FunctionCallInfo fcinfo, PageInput *input) {
 static Layout read_layout(const PageInput *input) {
     PageResult read;
     Layout layout;
+    int turned;
 
     page_read_or_raise(input, &read);
+    turned = read.page.plan.turned;
     layout.text.bytes = page_text(&read, &layout.text.length);
-    layout.count = ocr_text_regions(layout.text, &read.image, NULL, 0);
+    layout.count = ocr_text_regions(layout.text, &read.image, turned, NULL, 0);
     layout.regions = palloc(layout.count * sizeof(OcrRegion));
-    ocr_text_regions(layout.text, &read.image, layout.regions, layout.count);
+    ocr_text_regions(layout.text, &read.image, turned, layout.regions, layout.count);
     page_free(&read);
     return layout;
 }

@@ -28,6 +28,7 @@ static int ngram_size;
 static int ngram_window;
 static char *ngram_whitelist;
 static double min_confidence;
+static double turn_confidence;
 static int cpu_level;
 
 static const struct config_enum_entry compute_options[] = {
@@ -135,6 +136,11 @@ void settings_define(void) {
                              "Mean probability of the tokens below which a text is given up.",
                              "Below 0 means what the model recommends, 0 that any text is kept.",
                              &min_confidence, -1, -1, 1, PGC_SUSET, 0, NULL, NULL, NULL);
+    DefineCustomRealVariable(
+        "deepseek_ocr.turn_confidence",
+        "Mean probability of the tokens below which a page is turned and read again.",
+        "Below 0 means what the model recommends, 0 that pages are read as they lie.",
+        &turn_confidence, -1, -1, 1, PGC_SUSET, 0, NULL, NULL, NULL);
     define_int("deepseek_ocr.max_image_pixels", "Largest image that is read, width times height.",
                NULL, &setting_max_image_pixels, 100000000, 1, INT_MAX, PGC_SUSET, 0);
     define_int("deepseek_ocr.max_document_pages",
@@ -197,6 +203,7 @@ void settings_apply(const OcrModel *model, OcrRequest *request) {
     request->ngram_size = ngram_size;
     request->ngram_window = ngram_window;
     request->min_confidence = min_confidence;
+    request->turn_confidence = turn_confidence;
     if (ngram_whitelist[0] != '\0')
         whitelist_ids(model, request);
 }

@@ -26,7 +26,7 @@ typedef struct ErrorCount {
 typedef struct DatabaseStats {
     Oid database; /* InvalidOid: none, nor in the entries that follow */
     TimestampTz since, used;
-    int64 pages, blank_pages, loops, length_cuts, unsure;
+    int64 pages, blank_pages, loops, length_cuts, unsure, turned;
     int64 vision_tokens, text_tokens;
     double image_ms, encode_ms, prefill_ms, decode_ms;
     ErrorCount errors[ERRORS];
@@ -94,6 +94,7 @@ void stats_count_page(const OcrPage *page) {
     stats->loops += page->finish == OCR_FINISH_LOOP;
     stats->length_cuts += page->finish == OCR_FINISH_LENGTH;
     stats->unsure += page->finish == OCR_FINISH_UNSURE;
+    stats->turned += page->plan.turned > 0;
     stats->vision_tokens += page->plan.vision_tokens;
     stats->text_tokens += page->tokens;
     stats->image_ms += page->image_ms;
@@ -148,14 +149,14 @@ Datum pg_stat_get_ocr(PG_FUNCTION_ARGS) {
 
     InitMaterializedSRF(fcinfo, 0);
     for (const DatabaseStats *stats = all; stats < all + count; stats++) {
-        Datum values[] = {ObjectIdGetDatum(stats->database), Int64GetDatum(stats->pages),
-                          Int64GetDatum(stats->blank_pages), Int64GetDatum(stats->loops),
-                          Int64GetDatum(stats->length_cuts), Int64GetDatum(stats->unsure),
-                          Int64GetDatum(error_total(stats)), Int64GetDatum(stats->vision_tokens),
-                          Int64GetDatum(stats->text_tokens), Float8GetDatum(stats->image_ms),
-                          Float8GetDatum(stats->encode_ms),  Float8GetDatum(stats->prefill_ms),
-                          Float8GetDatum(stats->decode_ms),  TimestampTzGetDatum(stats->since),
-                          BoolGetDatum(is_shared())};
+        Datum values[] = {ObjectIdGetDatum(stats->database),   Int64GetDatum(stats->pages),
+                          Int64GetDatum(stats->blank_pages),   Int64GetDatum(stats->loops),
+                          Int64GetDatum(stats->length_cuts),   Int64GetDatum(stats->unsure),
+                          Int64GetDatum(stats->turned),        Int64GetDatum(error_total(stats)),
+                          Int64GetDatum(stats->vision_tokens), Int64GetDatum(stats->text_tokens),
+                          Float8GetDatum(stats->image_ms),     Float8GetDatum(stats->encode_ms),
+                          Float8GetDatum(stats->prefill_ms),   Float8GetDatum(stats->decode_ms),
+                          TimestampTzGetDatum(stats->since),   BoolGetDatum(is_shared())};
         bool nulls[lengthof(values)] = {false};
 
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -30,7 +30,7 @@ SET ROLE ordinary;
 SELECT throws_ok(format('SET %s = %L', name, value), '42501', NULL, 'an ordinary role may not set ' || name)
   FROM (VALUES ('deepseek_ocr.model', '/etc'), ('deepseek_ocr.max_tokens', '1'),
                ('deepseek_ocr.no_repeat_ngram_size', '0'), ('deepseek_ocr.no_repeat_ngram_window', '1'),
-               ('deepseek_ocr.no_repeat_ngram_whitelist', '<td>'), ('deepseek_ocr.min_confidence', '1'), ('deepseek_ocr.max_image_pixels', '1'), ('deepseek_ocr.max_document_pages', '1'),
+               ('deepseek_ocr.no_repeat_ngram_whitelist', '<td>'), ('deepseek_ocr.min_confidence', '1'), ('deepseek_ocr.turn_confidence', '1'), ('deepseek_ocr.max_image_pixels', '1'), ('deepseek_ocr.max_document_pages', '1'),
                ('deepseek_ocr.max_session_memory', '1MB'), ('deepseek_ocr.max_batch_memory', '1GB'), ('deepseek_ocr.compute', 'f32'), ('deepseek_ocr.cpu_level', 'portable'),
                ('deepseek_ocr.pdf_command', 'true'), ('deepseek_ocr.pdf_resolution', '100'),
                ('deepseek_ocr.pdf_timeout', '1')) s (name, value);

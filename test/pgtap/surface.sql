@@ -28,7 +28,7 @@ INSERT INTO expected VALUES
    'OUT text text, OUT finish text, OUT tokens integer, OUT confidence double precision, '
    'OUT mode_used ocr_mode, OUT vision_tokens integer, OUT prompt_tokens integer, '
    'OUT image_ms double precision, OUT encode_ms double precision, '
-   'OUT prefill_ms double precision, OUT decode_ms double precision', 'record', 'v', 's'),
+   'OUT prefill_ms double precision, OUT decode_ms double precision, OUT turned integer', 'record', 'v', 's'),
   ('ocr_try', 'image bytea, mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text, '
    'OUT text text, OUT error text, OUT sqlstate text', 'record', 'i', 's'),
   ('ocr_batch', 'images bytea[], mode ocr_mode DEFAULT ''auto''::ocr_mode, prompt text DEFAULT NULL::text',
@@ -55,7 +55,7 @@ INSERT INTO expected VALUES
    'SETOF record', 'v', 'r'),
   ('ocr_quantize_model', 'source text, target text, type text DEFAULT ''q8''::text', 'bigint', 'v', 'u'),
   ('pg_stat_get_ocr', 'OUT datid oid, OUT pages bigint, OUT blank_pages bigint, OUT loops bigint, '
-   'OUT length_cuts bigint, OUT unsure bigint, OUT errors bigint, OUT vision_tokens bigint, OUT text_tokens bigint, '
+   'OUT length_cuts bigint, OUT unsure bigint, OUT turned bigint, OUT errors bigint, OUT vision_tokens bigint, OUT text_tokens bigint, '
    'OUT image_ms double precision, OUT encode_ms double precision, OUT prefill_ms double precision, '
    'OUT decode_ms double precision, OUT stats_reset timestamp with time zone, OUT shared boolean',
    'SETOF record', 'v', 'r'),
@@ -87,7 +87,7 @@ SELECT ok(NOT proisstrict, name || ' takes NULL for the default') FROM actual
 SELECT isnt(obj_description(oid, 'pg_proc'), NULL::text, name || ' has a comment') FROM actual;
 SELECT matches(obj_description(oid, 'pg_proc'), 'PDF', 'which knows all formats') FROM actual WHERE name = 'ocr';
 SELECT columns_are('reading', 'pg_stat_ocr', ARRAY['datid', 'datname', 'pages', 'blank_pages', 'loops',
-    'length_cuts', 'unsure', 'errors', 'vision_tokens', 'text_tokens', 'image_ms', 'encode_ms', 'prefill_ms', 'decode_ms',
+    'length_cuts', 'unsure', 'turned', 'errors', 'vision_tokens', 'text_tokens', 'image_ms', 'encode_ms', 'prefill_ms', 'decode_ms',
     'stats_reset', 'shared']);
 SELECT columns_are('reading', 'pg_stat_ocr_errors', ARRAY['datid', 'datname', 'sqlstate', 'errors']);
 SELECT columns_are('reading', 'ocr_progress', ARRAY['pid', 'usename', 'source', 'rows_done', 'rows_total', 'pages',

@@ -194,6 +194,7 @@ static void fields_are_checked(void **state) {
         {"ocr", "{\"min_confidence\":1.1}", "ocr.min_confidence"},
         {"ocr", "{\"min_confidence\":-0.1}", "ocr.min_confidence"},
         {"ocr", "{\"min_confidence\":\"0.4\"}", "ocr.min_confidence"},
+        {"ocr", "{\"turn_confidence\":2}", "ocr.turn_confidence"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *config = read_json("config.json"),
@@ -236,7 +237,7 @@ static void auto_follows_the_rules(void **state) {
     json_object_set_new(
         config, "ocr",
         json_loads(
-            "{\"min_confidence\":0.25,\"auto\":[[640,\"small\"],[1000,\"base\"],[null,\"gundam-m\","
+            "{\"min_confidence\":0.25,\"turn_confidence\":0.75,\"auto\":[[640,\"small\"],[1000,\"base\"],[null,\"gundam-m\","
             "{\"tiles\":[2,3],\"grounding\":false}],"
             "[null,\"gundam\",{\"magnification\":4}],[1500,\"large\"]]}",
             0, NULL));
@@ -258,6 +259,7 @@ static void auto_follows_the_rules(void **state) {
     assert_int_equal(plan_auto_mode(&read, 100000, 2, false), OCR_MODE_GUNDAM_M);
     assert_int_equal(read.ngram_size, 20);
     assert_true(read.min_confidence == 0.25);
+    assert_true(read.turn_confidence == 0.75);
     write_bytes("config.json", "[1]", 3);
     assert_fails(config_read(in_folder("config.json"), &read, &err), &err, OCR_MODEL_CONFIG,
                  "not an object");

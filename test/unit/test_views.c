@@ -1,6 +1,6 @@
 /* views.c: modes, grids, padding; the goldens' views. */
 #include "pictures.h"
-#include "vision/views.h"
+#include "vision/turn.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -217,6 +217,81 @@ static void test_extreme_sizes(void **state) {
         }
 }
 
+/* Copy between a picture and a grid of tiles, row by row of them. */
+static void copy_tiles(const ViewPlan *plan, uint8_t *tiles, RgbImage whole, bool cut) {
+    size_t bytes = (size_t)plan->tile_size * 3;
+    for (int y = 0; y < whole.height; y++)
+        for (int column = 0; column < plan->columns; column++) {
+            int i = y / plan->tile_size * plan->columns + column;
+            uint8_t *tile =
+                tiles +
+                ((size_t)i * (size_t)plan->tile_size + (size_t)(y % plan->tile_size)) * bytes;
+            uint8_t *row = whole.pixels + (size_t)(y * plan->columns + column) * bytes;
+            memcpy(cut ? tile : row, cut ? row : tile, bytes);
+        }
+}
+
+/* A quarter to the right, pixel by pixel. */
+static void turn_picture(const RgbImage *image, uint8_t *out) {
+    for (int y = 0; y < image->height; y++)
+        for (int x = 0; x < image->width; x++)
+            memcpy(out + 3 * (x * image->height + image->height - 1 - y),
+                   image->pixels + 3 * (y * image->width + x), 3);
+}
+
+/* malloc'ed: the views of a picture put together, turned, and cut again. */
+static uint8_t *turned_views(const ViewPlan *plan, const ViewPlan *turned, uint8_t *views) {
+    uint8_t *out = malloc(views_bytes(plan)), *whole = malloc(views_bytes(plan));
+    uint8_t *whole_turned = malloc(views_bytes(plan));
+    int width = plan->columns * plan->tile_size, height = plan->rows * plan->tile_size, size;
+    if (view_tiles(plan) > 0) {
+        RgbImage image = {whole, width, height};
+        copy_tiles(plan, views, image, false);
+        turn_picture(&image, whole_turned);
+        copy_tiles(turned, out, (RgbImage){whole_turned, height, width}, true);
+    }
+    const uint8_t *global = views_at(plan, views, view_tiles(plan), &size);
+    RgbImage image = {views + (global - views), size, size};
+    turn_picture(&image, out + (global - views));
+    free(whole);
+    free(whole_turned);
+    return out;
+}
+
+static void test_turn(void **state) {
+    (void)state;
+    static const struct {
+        OcrMode mode;
+        int width, height, columns, rows;
+    } cases[] = {{OCR_MODE_TINY, 300, 200, 1, 1},       {OCR_MODE_LARGE, 640, 1280, 1, 1},
+                 {OCR_MODE_GUNDAM, 640, 320, 1, 1},     {OCR_MODE_GUNDAM, 1280, 640, 2, 1},
+                 {OCR_MODE_GUNDAM, 1280, 1920, 2, 3},   {OCR_MODE_GUNDAM, 320, 1600, 1, 5},
+                 {OCR_MODE_GUNDAM_M, 2048, 2048, 2, 2}, {OCR_MODE_GUNDAM_M, 3072, 1024, 3, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        RgbImage image = {noise(i, cases[i].width, cases[i].height, 3), cases[i].width,
+                          cases[i].height};
+        ViewPlan plan = plan_of(cases[i].mode, cases[i].width, cases[i].height);
+        assert_int_equal(plan.columns, cases[i].columns);
+        assert_int_equal(plan.rows, cases[i].rows);
+        uint8_t *views = make(&plan, &image, pools[0]);
+        for (int quarter = 1; quarter <= 4; quarter++) {
+            ViewPlan turned = plan;
+            turned.columns = plan.rows;
+            turned.rows = plan.columns;
+            uint8_t *expected = turned_views(&plan, &turned, views);
+            views_turn(&plan, pools[quarter % 2], views);
+            assert_memory_equal(views, expected, views_bytes(&plan));
+            free(expected);
+            plan = turned;
+        }
+        uint8_t *again = make(&plan, &image, pools[0]);
+        assert_memory_equal(views, again, views_bytes(&plan));
+        free(again);
+        free(views);
+        free(image.pixels);
+    }
+}
+
 static bool always(void) {
     return true;
 }
@@ -243,6 +318,7 @@ int main(void) {
         cmocka_unit_test(test_counts),     cmocka_unit_test(test_padding),
         cmocka_unit_test(test_too_narrow), cmocka_unit_test(test_extreme_sizes),
         cmocka_unit_test(test_interrupt),  cmocka_unit_test(test_zoom),
+        cmocka_unit_test(test_turn),
     };
     return cmocka_run_group_tests(tests, start_pools, stop_pools);
 }

@@ -1,0 +1,296 @@
+/*
+ * Pages that lie on their side or their head: which are turned, how often, and what stands in the
+ * end. That views are turned as a picture would be is test_views' affair.
+ */
+#include "support.h"
+
+#include "engine.h"
+#include "plan.h"
+#include "trace.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_PIXELS 100000000
+#define SIDE 512 /* of a picture that is its only view */
+#define MOST_TOKENS 700
+#define FIRST_ID 300
+#define SURE_TOKENS 12
+
+static OcrModel *model;
+static void *tables;
+static OcrPool *pool;
+
+typedef struct Page {
+    OcrBytes file;
+    OcrImageInfo info;
+    OcrRequest request;
+    OcrPlan plan;
+} Page;
+
+/* A PNM picture whose corners differ, turned clockwise by so many quarters. */
+static OcrBytes make_picture(int width, int height, int quarters) {
+    char *bytes = malloc((size_t)width * (size_t)height + 64);
+    int across = quarters % 2 ? height : width, down = quarters % 2 ? width : height;
+    int used = sprintf(bytes, "P5 %d %d 255\n", across, down);
+    for (int row = 0; row < down; row++)
+        for (int column = 0; column < across; column++) {
+            int x = column, y = row;
+            for (int size = across, q = quarters; q > 0; q--) { /* back to how it was */
+                int before = y;
+                y = size - 1 - x;
+                x = before;
+                size = width + height - size;
+            }
+            bytes[used++] = (char)(x * 200 / width + (y / 8 % 2 ? y * 50 / height : 0));
+        }
+    return (OcrBytes){(uint8_t *)bytes, (size_t)used};
+}
+
+static Page make_page(OcrBytes file, OcrRequest request) {
+    Page page = {.file = file, .request = request};
+    OcrError err;
+    assert_ok(ocr_image_probe(file, 0, MAX_PIXELS, &page.info, &err), &err);
+    assert_ok(ocr_plan_page(model, &page.info, &request, &page.plan, &err), &err);
+    return page;
+}
+
+typedef struct Result {
+    OcrPage page;
+    int ids[MOST_TOKENS];
+    float *vision; /* [vision_count] malloc'ed */
+    size_t vision_count;
+} Result;
+
+static Result read_page(const Page *page, const Trace *trace) {
+    OcrLimits limits = {.slots = 1, .threads = 2, .compute = OCR_COMPUTE_F32};
+    OcrError err;
+    OcrStep step;
+    Result out = {0};
+    ocr_limits_add(&limits, &page->plan, &page->request);
+    size_t bytes = ocr_session_bytes(model, &limits);
+    void *block = memset(malloc(bytes), 0xFF, bytes);
+    void *scratch = malloc(ocr_start_bytes(&page->info, &page->plan));
+    OcrSession *session = ocr_session_create(model, &limits, pool, block);
+    ocr_session_trace(session, trace);
+    assert_ok(ocr_session_start(session, 0, page->file, &page->info, &page->request, &page->plan,
+                                scratch, &err),
+              &err);
+    while ((step = ocr_session_step(session, &err)) == OCR_STEP_MORE)
+        ;
+    assert_int_equal(step, OCR_STEP_DONE);
+    ocr_session_page(session, 0, &out.page);
+    assert_in_range(out.page.tokens, 0, MOST_TOKENS);
+    memcpy(out.ids, out.page.ids, (size_t)out.page.tokens * sizeof(int));
+    out.vision_count = (size_t)out.page.plan.image_slots * (size_t)model->config.decoder.hidden;
+    out.vision = malloc(out.vision_count * sizeof(float));
+    memcpy(out.vision, out.page.vision, out.vision_count * sizeof(float));
+    free(scratch);
+    free(block);
+    return out;
+}
+
+/* The model sees how the page lies: logits that are certain in one reading, and in no other. */
+typedef struct Sight {
+    int right;    /* the reading, from 0, in which it lies right */
+    int text;     /* length of the text that it has then */
+    int readings; /* begun */
+    int tokens;   /* chosen, end marks included */
+} Sight;
+
+static void see(void *context, const char *name, int index, int first_row, const float *data,
+                int rows, int columns) {
+    Sight *sight = context;
+    (void)first_row, (void)rows;
+    sight->readings += strcmp(name, "vision_sequence") == 0;
+    if (strcmp(name, "logits") != 0)
+        return;
+    bool certain = sight->readings - 1 == sight->right;
+    int id = certain && index == sight->text ? 1 : FIRST_ID + index;
+    float *logits = (float *)(uintptr_t)data;
+    for (int i = 0; i < columns; i++)
+        logits[i] = i != id ? 0 : certain ? 1000 : 0.001f;
+    sight->tokens++;
+}
+
+static Result read_seeing(const Page *page, Sight *sight) {
+    const Trace trace = {see, sight};
+    return read_page(page, &trace);
+}
+
+static OcrRequest request_of(OcrMode mode, int tokens, double turn_confidence) {
+    return (OcrRequest){.mode = mode, .max_tokens = tokens, .turn_confidence = turn_confidence};
+}
+
+static void a_page_is_turned_until_it_is_read_well(void **state) {
+    (void)state;
+    OcrBytes file = make_picture(1280, 640, 0);
+    for (int right = 0; right < 4; right++) {
+        /* However it lies, a page that is read badly is given up soon: 200 ids. */
+        Page page = make_page(file, request_of(OCR_MODE_GUNDAM, 250, 0.8));
+        Sight sight = {.right = right, .text = SURE_TOKENS};
+        Result read = read_seeing(&page, &sight);
+        assert_int_equal(sight.readings, right + 1);
+        assert_int_equal(sight.tokens, (right > 0 ? 250 : 0) + (right > 1 ? 200 * (right - 1) : 0) +
+                                           SURE_TOKENS + 1);
+        assert_int_equal(read.page.plan.turned, right);
+        assert_int_equal(read.page.plan.columns, right % 2 ? 1 : 2);
+        assert_int_equal(read.page.plan.rows, right % 2 ? 2 : 1);
+        assert_int_equal(read.page.finish, OCR_FINISH_STOP);
+        assert_int_equal(read.page.tokens, SURE_TOKENS);
+        assert_true(read.page.confidence > 0.99);
+        for (int i = 0; i < SURE_TOKENS; i++)
+            assert_int_equal(read.ids[i], FIRST_ID + i);
+        free(read.vision);
+    }
+    free_bytes(file);
+}
+
+static void the_first_reading_stands_if_none_is_better(void **state) {
+    (void)state;
+    OcrBytes file = make_picture(SIDE, SIDE, 0);
+    Page page = make_page(file, request_of(OCR_MODE_TINY, 250, 0.8));
+    Sight sight = {.right = 4};
+    Result read = read_seeing(&page, &sight);
+    assert_int_equal(sight.readings, 4);
+    assert_int_equal(sight.tokens, 250 + 3 * 200);
+    assert_int_equal(read.page.plan.turned, 0);
+    assert_int_equal(read.page.finish, OCR_FINISH_LENGTH);
+    assert_int_equal(read.page.tokens, 250);
+    assert_int_equal(read.ids[249], FIRST_ID + 249);
+    assert_true(read.page.confidence < 0.1);
+    free(read.vision);
+
+    /* Nor is it better to see, with certainty, no text. */
+    Sight blind = {.right = 2};
+    read = read_seeing(&page, &blind);
+    assert_int_equal(blind.readings, 4);
+    assert_int_equal(blind.tokens, 250 + 200 + 1 + 200);
+    assert_int_equal(read.page.plan.turned, 0);
+    assert_int_equal(read.page.tokens, 250);
+    free(read.vision);
+
+    /* Unless it lies as it came. */
+    blind = (Sight){.right = 0};
+    read = read_seeing(&page, &blind);
+    assert_int_equal(blind.readings, 1);
+    assert_int_equal(read.page.tokens, 0);
+    free(read.vision);
+    free_bytes(file);
+}
+
+static void some_pages_are_never_turned(void **state) {
+    (void)state;
+    OcrBytes file = make_picture(SIDE, SIDE, 0);
+    OcrRequest requests[] = {request_of(OCR_MODE_TINY, 20, 0), request_of(OCR_MODE_TINY, 20, -1),
+                             request_of(OCR_MODE_TINY, 20, 0.8), request_of(OCR_MODE_TINY, 20, 1)};
+    requests[2].phrase = "where";
+    requests[3].encode_only = true;
+    for (int i = 0; i < 4; i++) {
+        Page page = make_page(file, requests[i]);
+        Sight sight = {.right = 4};
+        assert_true(page.plan.turn_confidence == 0);
+        Result read = read_seeing(&page, &sight);
+        assert_int_equal(sight.readings, 1);
+        assert_int_equal(read.page.plan.turned, 0);
+        free(read.vision);
+    }
+    free_bytes(file);
+}
+
+/*
+ * With the weights' own probabilities: of the four ways in which a page can lie one is read best,
+ * and that reading comes out, to the last bit, however the page lay.
+ */
+static void it_is_read_as_if_it_had_lain_so(void **state) {
+    (void)state;
+    OcrBytes files[4];
+    Result lying[4];
+    int best = 0;
+    for (int q = 0; q < 4; q++) {
+        files[q] = make_picture(SIDE, SIDE, q);
+        Page page = make_page(files[q], request_of(OCR_MODE_TINY, 40, 0));
+        lying[q] = read_page(&page, NULL);
+        if (lying[q].page.confidence > lying[best].page.confidence)
+            best = q;
+    }
+    for (int q = 0; q < 4; q++) {
+        Page page = make_page(files[q], request_of(OCR_MODE_TINY, 40, lying[best].page.confidence));
+        Result read = read_page(&page, NULL);
+        assert_int_equal(read.page.plan.turned, (best - q + 4) % 4);
+        assert_memory_equal(read.vision, lying[best].vision, read.vision_count * sizeof(float));
+        assert_int_equal(read.page.tokens, lying[best].page.tokens);
+        assert_memory_equal(read.ids, lying[best].ids, sizeof read.ids);
+        assert_true(read.page.confidence == lying[best].page.confidence);
+        free(read.vision);
+    }
+    for (int q = 0; q < 4; q++) {
+        free_bytes(files[q]);
+        free(lying[q].vision);
+    }
+}
+
+/* A grid that lies across takes other positions; however the page lies, they suffice. */
+static void there_is_room_for_each_way_to_lie(void **state) {
+    (void)state;
+    OcrBytes file = make_picture(100, 900, 0); /* 1 x 9 tiles, with a newline for each of 90 rows */
+    Page fixed = make_page(file, request_of(OCR_MODE_GUNDAM, 0, 0));
+    Page turned = make_page(file, request_of(OCR_MODE_GUNDAM, 0, 0.5));
+    OcrBytes across = make_picture(900, 100, 0);
+    Page wide = make_page(across, request_of(OCR_MODE_GUNDAM, 0, 0.5));
+    assert_int_equal(fixed.plan.prompt_positions, turned.plan.prompt_positions);
+    assert_int_equal(turned.plan.prompt_positions - wide.plan.prompt_positions, 80);
+    assert_int_equal(turned.plan.max_tokens, fixed.plan.max_tokens);
+    assert_int_equal(wide.plan.max_tokens, fixed.plan.max_tokens);
+    OcrPlan once = plan_turned(&wide.plan);
+    assert_int_equal(once.prompt_positions, fixed.plan.prompt_positions);
+    OcrLimits limits = {.slots = 1, .threads = 1};
+    ocr_limits_add(&limits, &wide.plan, &wide.request);
+    assert_int_equal(limits.positions, once.prompt_positions + once.max_tokens);
+    assert_int_equal(limits.image_slots, once.image_slots);
+    free_bytes(file);
+    free_bytes(across);
+}
+
+/* Boxes are those of the picture as it lies. */
+static void boxes_are_turned_back(void **state) {
+    (void)state;
+    static const char text[] = "<|ref|>text<|/ref|><|det|>[[0, 0, 333, 666]]<|/det|>";
+    const OcrImageInfo image = {.width = 300, .height = 600};
+    static const OcrBox expected[] = {
+        {0, 0, 100, 400}, {0, 400, 200, 600}, {200, 200, 300, 600}, {100, 0, 300, 200}};
+    for (int turned = 0; turned < 4; turned++) {
+        OcrRegion region;
+        assert_int_equal(
+            ocr_text_regions((OcrText){text, sizeof text - 1}, &image, turned, &region, 1), 1);
+        assert_memory_equal(&region.box, &expected[turned], sizeof region.box);
+    }
+}
+
+static int begin(void **state) {
+    OcrError err;
+    (void)state;
+    return ocr_pool_create(2, &pool, &err) ||
+           ocr_model_open(CHECKPOINTS "/nano1", (OcrAllocator){keep_block, &tables}, &model, &err);
+}
+
+static int end(void **state) {
+    (void)state;
+    ocr_model_close(model);
+    free(tables);
+    ocr_pool_destroy(pool);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_page_is_turned_until_it_is_read_well),
+        cmocka_unit_test(the_first_reading_stands_if_none_is_better),
+        cmocka_unit_test(some_pages_are_never_turned),
+        cmocka_unit_test(it_is_read_as_if_it_had_lain_so),
+        cmocka_unit_test(there_is_room_for_each_way_to_lie),
+        cmocka_unit_test(boxes_are_turned_back),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
