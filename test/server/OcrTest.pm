@@ -13,14 +13,14 @@ use Exporter 'import';
 use File::Basename;
 use File::Copy;
 use JSON::PP;
-use List::Util qw(sum);
+use List::Util qw(min sum);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes;
 
-our @EXPORT = qw(start_cluster documented_sql pages_read page_text read_file write_file processes children copy_folder nano_folder quick_folder edit_json
-  read_safetensors write_safetensors private_kb median
+our @EXPORT = qw(start_cluster kill_backend documented_sql pages_read page_text read_file write_file processes children copy_folder nano_folder quick_folder edit_json
+  read_safetensors write_safetensors private_kb median least_of
   bytea load_pages load_image grey_png load_numbered_pages golden golden_text);
 
 my $root = dirname(dirname(abs_path(__FILE__)));
@@ -81,16 +81,28 @@ sub pages_read
 		'SELECT pages FROM pg_stat_ocr WHERE shared AND datname = current_database()');
 }
 
-# A started server with the extension and the table pages (name, image).
+# A started server with the extension and the table pages (name, image). Without autovacuum, which would come at
+# some moment to change plans and memory, and have backends close files.
 sub start_cluster
 {
 	my ($name, $conf) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+	$node->append_conf('postgresql.conf', 'autovacuum = off');
 	$node->append_conf('postgresql.conf', $conf) if $conf;
 	$node->start;
 	load_pages($node, 'postgres');
 	return $node;
+}
+
+# Kill a backend of a server that restarts after a crash, and wait until it has. A connection that can be made does
+# not say so: the postmaster may not have noticed yet, and will end it with the others.
+sub kill_backend
+{
+	my ($node, $pid) = @_;
+	my $offset = -s $node->logfile;
+	kill 'KILL', $pid;
+	$node->wait_for_log(qr/reinitializing.*ready to accept connections/s, $offset);
 }
 
 # Bytes as an SQL literal.
@@ -231,6 +243,22 @@ sub private_kb
 {
 	my ($pid) = @_;
 	return sum(read_file("/proc/$pid/smaps_rollup") =~ /^Private_Dirty:\s+(\d+) kB/mg);
+}
+
+# A number for each case, which $measure->(@cases) gives. Those above the limit are measured again, twice at most, and
+# the least counts: the machine may have been busy elsewhere, but what is slow by itself is slow each time.
+sub least_of
+{
+	my ($limit, $measure, @cases) = @_;
+	my @least = $measure->(@cases);
+	for (1 .. 2)
+	{
+		my @high = grep { $least[$_] > $limit } 0 .. $#cases;
+		last if !@high;
+		my @again = $measure->(@cases[@high]);
+		$least[ $high[$_] ] = min($least[ $high[$_] ], $again[$_]) for 0 .. $#high;
+	}
+	return @least;
 }
 
 sub median

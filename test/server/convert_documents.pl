@@ -130,13 +130,13 @@ query(q{
 	GRANT pg_read_all_stats TO auditor;
 	CREATE TABLE slow AS SELECT n AS id, document AS image FROM documents, generate_series(1, 40) AS n WHERE id = 4;
 	ALTER TABLE slow ADD PRIMARY KEY (id), ADD content text, OWNER TO clerk;
-	CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END';
+	CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END';
 	CREATE TRIGGER wait BEFORE UPDATE ON slow FOR EACH ROW WHEN (OLD.id = 9) EXECUTE FUNCTION wait();
 });
 my $job = $node->background_psql('postgres', on_error_stop => 0);
 my $pid = $job->query_safe('SET ROLE clerk; SELECT pg_backend_pid()');
 $job->query_until(qr/begun/, "\\echo begun\nCALL ocr_convert('slow', 'image', 'content', mode => 'tiny', batch_size => 4);\n");
-$node->poll_query_until('postgres', 'SELECT pages = 12 FROM ocr_progress') or die 'no progress';
+$node->poll_query_until('postgres', 'SELECT pages = 12 AND rows_done = 12 FROM ocr_progress') or die 'no progress';
 is(query(q{SELECT pid, usename, source, rows_done, rows_total, pages, failed, pages_per_minute > 0, time_left > '0', started < now() FROM ocr_progress}),
 	"$pid|clerk|slow|12|40|12|0|t|t|t", 'progress of another session');
 is(query("SET ROLE $_->[0]; SELECT count(*) FROM ocr_progress"), $_->[1], "as $_->[0] sees it")

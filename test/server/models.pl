@@ -14,6 +14,7 @@ use Time::HiRes qw(sleep);
 
 my $node = start_cluster('models');
 my $session = $node->background_psql('postgres', on_error_stop => 0);
+$session->set_query_timer_restart;
 my $folders = abs_path(PostgreSQL::Test::Utils::tempdir());
 my $nano = nano_folder();
 my ($first_shard) = map { s/.*\///r } sort glob "$nano/*.safetensors";
@@ -77,8 +78,8 @@ fails_with('57014', "SET statement_timeout = 3; SELECT ocr_quantize_model('$sour
 is(join(' ', glob "$small-*"), '', 'and leaves nothing behind');
 remove_tree($small);
 
-# A matrix that takes seconds: time to end the backend in the midst of it. It is all zeros, without a place on disk.
-my ($rows, $columns) = (100000, 2048);
+# A matrix that takes many seconds: time to end the backend in the midst of it. It is all zeros, without a place on disk.
+my ($rows, $columns) = (1000000, 2048);
 mkdir "$folders/zeros" or die $!;
 write_safetensors("$folders/zeros/model.safetensors",
 	{ 'zeros.weight' => { dtype => 'F32', shape => [ $rows, $columns ], data_offsets => [ 0, 4 * $rows * $columns ] } }, '');

@@ -141,6 +141,7 @@ sub threads_of
 
 chomp(my $cores = `nproc`);
 my $session = $node->background_psql('postgres', on_error_stop => 0);
+$session->set_query_timer_restart;
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
 $session->query_safe("SELECT ocr(image) FROM scans WHERE id = 1");
 is(threads_of($pid), $cores, 'one process takes all cores');

@@ -21,7 +21,7 @@ for my $name (qw(front north south))
 {
 	my $node = $server{$name} = PostgreSQL::Test::Cluster->new($name);
 	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'deepseek_ocr'\n"
+	$node->append_conf('postgresql.conf', "autovacuum = off\nshared_preload_libraries = 'deepseek_ocr'\n"
 		  . "deepseek_ocr.model = '$quick'\ndeepseek_ocr.max_tokens = 20");
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE DATABASE archive');
@@ -134,7 +134,7 @@ for my $case (
 $server{$_}->safe_psql('archive', q{
 	ALTER SYSTEM SET deepseek_ocr.max_tokens = 0;
 	SELECT pg_reload_conf();
-	INSERT INTO scans SELECT -id, region, image FROM scans}) for qw(north south);
+	INSERT INTO scans SELECT -id - 10 * n, region, image FROM scans, generate_series(1, 20) AS n}) for qw(north south);
 my $session = $server{front}->background_psql('archive', on_error_stop => 0);
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
 $session->query_until(qr/reading/, "\\echo reading\n$all;\n\\echo over\n");

@@ -99,11 +99,14 @@ for my $case (
 {
 	my ($what, $bytes, $expected, $settings) = @$case;
 	add_document($what, $bytes);
-	my $begin = time;
-	like($node->safe_psql('postgres', ($settings // '') . qq{
-			SELECT string_agg(page || coalesce(sqlstate, ''), ' ' ORDER BY page)
-			FROM documents, ocr_pages(document, 'tiny') WHERE name = '$what'}), $expected, $what);
-	cmp_ok(1000 * (time - $begin), '<', REFUSED_MS, 'soon');
+	my ($ms) = least_of(REFUSED_MS, sub {
+		my $begin = time;
+		like($node->safe_psql('postgres', ($settings // '') . qq{
+				SELECT string_agg(page || coalesce(sqlstate, ''), ' ' ORDER BY page)
+				FROM documents, ocr_pages(document, 'tiny') WHERE name = '$what'}), $expected, $what);
+		return 1000 * (time - $begin);
+	}, 1);
+	cmp_ok($ms, '<', REFUSED_MS, 'soon');
 }
 is($node->safe_psql('postgres', q{SELECT count(*) FROM documents, ocr_try(document, 'tiny') AS t WHERE (t.text IS NULL) = (t.error IS NULL)}),
 	'0', 'ocr_try() of each has a text or an error');
