@@ -69,7 +69,7 @@ COMMENT ON FUNCTION pg_stat_ocr_reset() IS
 REVOKE ALL ON FUNCTION pg_stat_ocr_reset() FROM PUBLIC;
 
 COMMENT ON FUNCTION ocr_detail(bytea, ocr_mode, text) IS
-  'the text of an image, why it ends (stop, length, loop or unsure), how sure the model was, and what it took';
+  'the text of an image, why it ends (stop, length, loop or unsure), how sure the model was, what it took, and how the page was turned';
 
 -- Many pages read together. VOLATILE, for a query must neither repeat this work
 -- nor do it while it is planned.

@@ -23,7 +23,8 @@
  *                        token for every slot that is decoding
  *   ocr_session_text     and the slot is free for the next page
  *
- * A step is one layer over one view, one layer over a stretch of the prompt, or
+ * A step is one layer over one view (before the first of them a turn of all
+ * views, some milliseconds each), one layer over a stretch of the prompt, or
  * one token for all pages. Between steps the caller may do what it likes;
  * inside one, the interrupted() predicate is polled every few milliseconds and
  * makes the step return OCR_INTERRUPTED, after which the session is void.
@@ -235,7 +236,8 @@ typedef struct OcrPage {
     const int *ids;      /* [tokens] */
     double confidence;   /* geometric mean of the probabilities of all that was generated, the end
                             mark and what was cut off included; 1 of none */
-    const float *vision; /* [plan.image_slots][hidden], the decoder's input */
+    const float *vision; /* [plan.image_slots][hidden], the decoder's input; undefined after
+                            turns in vain */
     double image_ms, encode_ms, prefill_ms, decode_ms; /* wall time; of a step for
                                                           several pages, its share */
 } OcrPage;

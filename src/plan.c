@@ -50,10 +50,13 @@ OcrMode plan_auto_mode(const ModelConfig *config, int width, int height, bool gr
     return config->auto_rules[config->auto_rule_count - 1].mode;
 }
 
-/* A page that may be turned keeps room for as long a text however it lies. */
+/*
+ * A page that may be turned keeps room for as long a text however it lies; it is not turned where
+ * that would take half of it.
+ */
 static void plan_turns(const ModelConfig *config, const OcrRequest *request, OcrPlan *plan) {
     int room = config->decoder.context - plan_turned(plan).prompt_positions;
-    if (request->phrase || request->encode_only || room < 1)
+    if (request->phrase || request->encode_only || room < plan->max_tokens / 2 + 1)
         return;
     plan->turn_confidence =
         request->turn_confidence < 0 ? config->turn_confidence : request->turn_confidence;

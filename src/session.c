@@ -5,7 +5,7 @@
  *   views -> rows of the sequence  encode_step    one layer over one view
  *   rows -> KV cache               prefill_step   one layer over a stretch
  *   ids -> one more id             decode_step    all layers, all live slots
- *   not read well -> turned views  settle         and again from there
+ *   not read well -> turned views  turn_views     and again from there
  *
  * A slot's page is encoded and prefilled without interruption; decoding then
  * advances it together with the other live slots. Encoder and decoder never work
@@ -14,27 +14,19 @@
 #include "base/arena.h"
 #include "base/numbers.h"
 #include "base/utf8.h"
-#include "decoder/confidence.h"
 #include "decoder/decoder.h"
-#include "decoder/ngram.h"
 #include "kernels/rows.h"
 #include "plan.h"
+#include "reading.h"
 #include "trace.h"
 #include "vision/encoder.h"
 #include "vision/turn.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 _Static_assert(OCR_USEFUL_SLOTS == DECODER_TOKEN_ROWS, "slots that a step takes together");
-
-/*
- * A page that was turned is given up after so many ids if they lack the confidence that is asked
- * for: those of one that lies wrong have .1 to .6, be it read to its end or not.
- */
-#define TRIAL_TOKENS 200
 
 typedef enum SlotState {
     SLOT_IDLE,
@@ -44,27 +36,15 @@ typedef enum SlotState {
     SLOT_FINISHED
 } SlotState;
 
-/* What the model says of a page that lies as its plan has it. */
-typedef struct Reading {
-    OcrPlan plan;
-    int *ids;              /* [limits.positions] prompt, then what was generated */
-    int count;             /* ids known */
-    int tokens;            /* generated, without EOS */
-    Confidence confidence; /* of all generated ids, EOS included */
-    OcrFinish finish;
-} Reading;
-
 typedef struct Slot {
     SlotState state;
     bool begun; /* the state's first step has been taken */
     bool encode_only;
-    NgramRule ngram;
-    Overruled overruled;
     uint8_t *views; /* [limits.view_bytes] */
+    int lying;      /* by how many quarters the views are turned */
     float *rows;    /* [limits.image_slots][hidden] */
     Reading read;   /* in work, or the result */
     Reading first;  /* of the page as it lay, put aside while it is read turned */
-    float *logs;    /* [limits.positions] of what was generated, the probabilities' */
     int cached;     /* ids whose keys and values are in the cache */
     int layer;      /* of the stretch that is being prefilled */
     double image_ms, encode_ms, prefill_ms, decode_ms;
@@ -108,7 +88,7 @@ static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena 
             ARENA_TAKE(arena, float, (size_t)limits->image_slots *(size_t)config->decoder.hidden);
         slot.read.ids = ARENA_TAKE(arena, int, (size_t)limits->positions);
         slot.first.ids = ARENA_TAKE(arena, int, (size_t)limits->positions);
-        slot.logs = ARENA_TAKE(arena, float, (size_t)limits->positions);
+        slot.read.logs = slot.first.logs = ARENA_TAKE(arena, float, (size_t)limits->positions);
         if (session->slots)
             session->slots[i] = slot;
     }
@@ -182,10 +162,9 @@ OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const O
                    .encode_only = request->encode_only,
                    .views = slot->views,
                    .rows = slot->rows,
-                   .read = {.plan = *plan, .ids = slot->read.ids},
-                   .first = {.ids = slot->first.ids},
-                   .logs = slot->logs};
-    slot->ngram =
+                   .read = {.plan = *plan, .ids = slot->read.ids, .logs = slot->read.logs},
+                   .first = {.ids = slot->first.ids}};
+    slot->read.ban =
         (NgramRule){request->ngram_size < 0 ? recommended->ngram_size : request->ngram_size,
                     request->ngram_window, request->whitelist, request->whitelist_count};
     slot->read.confidence = confidence_begin(
@@ -204,10 +183,21 @@ OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const O
 
 /* ---- steps ---- */
 
+/* Have the views lie as the reading's plan wants them, a quarter further than before. */
+static void turn_views(OcrSession *session, Slot *slot) {
+    ViewPlan plan = plan_views(&slot->read.plan), before = plan;
+    before.columns = plan.rows;
+    before.rows = plan.columns;
+    views_turn(&before, session->pool, slot->views);
+    slot->lying = slot->read.plan.turned;
+}
+
 static OcrCode encode_step(OcrSession *session, Slot *slot, OcrError *err) {
     size_t hidden = (size_t)session->model->config.decoder.hidden;
     if (!slot->begun) {
         ViewPlan plan = plan_views(&slot->read.plan);
+        if (slot->lying != slot->read.plan.turned)
+            turn_views(session, slot);
         encoder_start(&session->encoder, &plan, slot->views, slot->rows);
         slot->begun = true;
     }
@@ -223,19 +213,11 @@ static OcrCode encode_step(OcrSession *session, Slot *slot, OcrError *err) {
     return OCR_OK;
 }
 
-/* The picture's first position in the prompt. */
-static int picture_place(const OcrSession *session, const Reading *read) {
-    int image_id = tokenizer_image_id(session->model->tokenizer), place = 0;
-    while (read->ids[place] != image_id)
-        place++;
-    return place;
-}
-
 /* Embeddings of prompt positions first..: picture rows where the picture is, else the id's row. */
 static void embed_prompt(OcrSession *session, const Slot *slot, int first, int rows) {
     const Matrix *embedding = &session->model->weights.embedding;
     size_t hidden = (size_t)embedding->columns;
-    int picture = picture_place(session, &slot->read);
+    int picture = reading_picture(&slot->read, tokenizer_image_id(session->model->tokenizer));
     for (int r = 0; r < rows; r++) {
         int place = first + r - picture;
         float *x = session->decoder.x + (size_t)r * hidden;
@@ -246,123 +228,7 @@ static void embed_prompt(OcrSession *session, const Slot *slot, int first, int r
     }
 }
 
-static void finish(Slot *slot, OcrFinish why) {
-    slot->read.finish = why;
-    slot->state = SLOT_FINISHED;
-}
-
-/* Give up on the ids from `count` on. */
-static void cut(Slot *slot, int count, OcrFinish why) {
-    slot->read.count = max_int(count, slot->read.plan.prompt_positions);
-    slot->read.tokens = slot->read.count - slot->read.plan.prompt_positions;
-    finish(slot, why);
-}
-
-/* Give up on the ids of which the model is not sure. */
-static void keep_sure(Slot *slot, const Confidence *confidence) {
-    cut(slot, slot->read.plan.prompt_positions + confidence_sure(confidence), OCR_FINISH_UNSURE);
-}
-
-/* A text that has ended, without what was cut off: the repeats of a loop are all but certain. */
-static void judge(Slot *slot) {
-    Confidence text = {.floor = slot->read.confidence.floor};
-    for (int i = 0; i < slot->read.tokens; i++)
-        confidence_add(&text, (double)slot->logs[i]);
-    if (confidence_is_low(&text))
-        keep_sure(slot, &text);
-}
-
-/* Does the text repeat itself? Then it ends behind the first time. */
-static bool end_loop(Slot *slot, bool overruled) {
-    const int *generated = slot->read.ids + slot->read.plan.prompt_positions;
-    int period = loop_period(generated, slot->read.tokens), tokens = slot->read.tokens;
-    int first =
-        overruled ? loop_overruled(&slot->overruled, &slot->ngram, slot->read.count - 1) : 0;
-    if (period > 0) {
-        while (tokens > period && generated[tokens - 1] == generated[tokens - 1 - period])
-            tokens--;
-        cut(slot, slot->read.plan.prompt_positions + tokens, OCR_FINISH_LOOP);
-    } else if (first > 0) {
-        cut(slot, first, OCR_FINISH_LOOP);
-    }
-    return period > 0 || first > 0;
-}
-
-/* Does the page, turned as it is, lie no better than before? */
-static bool is_vain(const Slot *slot) {
-    return slot->read.plan.turned > 0 && slot->read.tokens == TRIAL_TOKENS &&
-           confidence_mean(&slot->read.confidence) < slot->read.plan.turn_confidence;
-}
-
-/* Has the text come to its end with the latest id, whether the model knows it or not? */
-static void end_text(Slot *slot, bool overruled, bool doubtful) {
-    if (end_loop(slot, overruled))
-        return;
-    if (doubtful)
-        keep_sure(slot, &slot->read.confidence);
-    else if (is_vain(slot))
-        finish(slot, OCR_FINISH_UNSURE);
-    else if (slot->read.tokens == slot->read.plan.max_tokens)
-        finish(slot, OCR_FINISH_LENGTH);
-}
-
-/*
- * The greedy choice from this slot's logits (spec 4.4, 4.5), and whether it ends the page.
- * False if they are not finite.
- */
-static bool choose(Slot *slot, float *logits, int vocabulary) {
-    int best = argmax(logits, vocabulary);
-    float total = log_sum_exp(logits, vocabulary);
-    if (!isfinite(total))
-        return false;
-    ngram_ban(&slot->ngram, slot->read.ids, slot->read.count, logits, vocabulary);
-    bool overruled = logits[best] == -INFINITY;
-    if (overruled)
-        best = argmax(logits, vocabulary);
-    float log_probability = logits[best] - total;
-    bool doubtful = confidence_add(&slot->read.confidence, (double)log_probability);
-    if (best == EOS_ID) {
-        finish(slot, OCR_FINISH_STOP);
-    } else {
-        slot->read.ids[slot->read.count++] = best;
-        slot->logs[slot->read.tokens++] = log_probability;
-        end_text(slot, overruled, doubtful);
-    }
-    if (slot->state == SLOT_FINISHED)
-        judge(slot);
-    return true;
-}
-
 /* ---- pages that lie on their side or their head ---- */
-
-/* The prompt of the first reading, with as many ids of the picture as the page has now. */
-static void copy_prompt(const OcrSession *session, Slot *slot) {
-    const Reading *first = &slot->first;
-    int picture = picture_place(session, first), now = slot->read.plan.image_slots;
-    int behind = picture + first->plan.image_slots;
-    memcpy(slot->read.ids, first->ids, (size_t)picture * sizeof(int));
-    for (int i = 0; i < now; i++)
-        slot->read.ids[picture + i] = first->ids[picture];
-    memcpy(slot->read.ids + picture + now, first->ids + behind,
-           (size_t)(first->plan.prompt_positions - behind) * sizeof(int));
-}
-
-/* Turn the page by a quarter and begin anew. */
-static void turn(OcrSession *session, Slot *slot) {
-    double begin = now_ms();
-    ViewPlan views = plan_views(&slot->read.plan);
-    views_turn(&views, session->pool, slot->views);
-    OcrPlan plan = plan_turned(&slot->read.plan);
-    slot->read = (Reading){.plan = plan,
-                           .ids = slot->read.ids,
-                           .count = plan.prompt_positions,
-                           .confidence = {.floor = slot->read.confidence.floor}};
-    copy_prompt(session, slot);
-    slot->overruled = (Overruled){0};
-    slot->cached = 0;
-    slot->state = SLOT_ENCODE;
-    slot->image_ms += now_ms() - begin;
-}
 
 static void put_aside(Slot *slot) {
     int *ids = slot->first.ids;
@@ -376,19 +242,14 @@ static void take_back(Slot *slot) {
     slot->first.ids = ids;
 }
 
-/* A page that has no text when it is turned lies no better so: a score becomes a picture. */
-static bool is_read_well(const Reading *read) {
-    return confidence_mean(&read->confidence) >= read->plan.turn_confidence &&
-           (read->plan.turned == 0 || read->tokens > 0);
-}
-
 /*
- * A page has been read. If it was not read well it may not lie as it should: it is turned, by a
- * quarter each time, until it is. If it never is, the first reading stands.
+ * A page has been read. If it was not read well it is turned, by a quarter each time, until it is.
+ * If it never is, the first reading stands.
  */
-static void settle(OcrSession *session, Slot *slot) {
+static void settle(const OcrSession *session, Slot *slot) {
     int turned = slot->read.plan.turned;
-    if (is_read_well(&slot->read))
+    slot->state = SLOT_FINISHED;
+    if (reading_is_good(&slot->read, &slot->first))
         return;
     if (turned == 3) {
         take_back(slot);
@@ -396,7 +257,9 @@ static void settle(OcrSession *session, Slot *slot) {
     }
     if (turned == 0)
         put_aside(slot);
-    turn(session, slot);
+    reading_turn(&slot->read, &slot->first, tokenizer_image_id(session->model->tokenizer));
+    slot->cached = 0;
+    slot->state = SLOT_ENCODE;
 }
 
 /* ---- decoding ---- */
@@ -413,7 +276,8 @@ static void choose_task(void *context, int i, int thread) {
     int vocabulary = session->decoder.config->vocabulary;
     float *logits = session->decoder.logits + (size_t)i * (size_t)vocabulary;
     (void)thread;
-    task->damaged[i] = !choose(&session->slots[task->rows[i].slot], logits, vocabulary);
+    task->damaged[i] =
+        !reading_choose(&session->slots[task->rows[i].slot].read, logits, vocabulary);
 }
 
 static OcrCode choose_all(OcrSession *session, const DecoderRow *rows, int count, OcrError *err) {
@@ -429,7 +293,7 @@ static OcrCode choose_all(OcrSession *session, const DecoderRow *rows, int count
                 err, OCR_MODEL_NOT_FINITE,
                 "the decoder produced a value that is not finite: the weights are damaged");
     for (int i = 0; i < count; i++)
-        if (session->slots[rows[i].slot].state == SLOT_FINISHED)
+        if (session->slots[rows[i].slot].read.ended)
             settle(session, &session->slots[rows[i].slot]);
     return OCR_OK;
 }

@@ -38,7 +38,7 @@ typedef enum OcrImageFormat {
 typedef struct OcrImageInfo {
     OcrImageFormat format;
     int page;                        /* which of the file's pictures, from 0 */
-    int width, height;               /* upright, after EXIF orientation; at least 1 */
+    int width, height;               /* upright, that is, after EXIF orientation; at least 1 */
     int stored_width, stored_height; /* as the file has them */
     int orientation;                 /* EXIF 1..8; 1 where absent or broken */
 } OcrImageInfo;

@@ -8,6 +8,7 @@
 #include "plan.h"
 #include "trace.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,7 @@ static Result read_page(const Page *page, const Trace *trace) {
 typedef struct Sight {
     int right;    /* the reading, from 0, in which it lies right */
     int text;     /* length of the text that it has then */
+    int loop;     /* where it begins to repeat itself else, 0: nowhere */
     int readings; /* begun */
     int tokens;   /* chosen, end marks included */
 } Sight;
@@ -107,10 +109,11 @@ static void see(void *context, const char *name, int index, int first_row, const
     if (strcmp(name, "logits") != 0)
         return;
     bool certain = sight->readings - 1 == sight->right;
-    int id = certain && index == sight->text ? 1 : FIRST_ID + index;
+    bool looping = !certain && sight->loop > 0 && index >= sight->loop;
+    int id = certain && index == sight->text ? 1 : looping ? FIRST_ID : FIRST_ID + index;
     float *logits = (float *)(uintptr_t)data;
     for (int i = 0; i < columns; i++)
-        logits[i] = i != id ? 0 : certain ? 1000 : 0.001f;
+        logits[i] = i != id ? 0 : certain || looping ? 1000 : 0.001f;
     sight->tokens++;
 }
 
@@ -162,20 +165,84 @@ static void the_first_reading_stands_if_none_is_better(void **state) {
     assert_true(read.page.confidence < 0.1);
     free(read.vision);
 
-    /* Nor is it better to see, with certainty, no text. */
-    Sight blind = {.right = 2};
-    read = read_seeing(&page, &blind);
-    assert_int_equal(blind.readings, 4);
-    assert_int_equal(blind.tokens, 250 + 200 + 1 + 200);
+    /* Nor is it better to see, with certainty, a word or none. */
+    for (int text = 0; text < 10; text += 9) {
+        sight = (Sight){.right = 2, .text = text};
+        read = read_seeing(&page, &sight);
+        assert_int_equal(sight.readings, 4);
+        assert_int_equal(sight.tokens, 250 + 200 + text + 1 + 200);
+        assert_int_equal(read.page.plan.turned, 0);
+        assert_int_equal(read.page.tokens, 250);
+        free(read.vision);
+    }
+
+    /* But a word is better than a text that was given up. */
+    page.request.min_confidence = 0.4;
+    sight = (Sight){.right = 2, .text = 1};
+    read = read_seeing(&page, &sight);
+    assert_int_equal(sight.readings, 3);
+    assert_int_equal(read.page.plan.turned, 2);
+    assert_int_equal(read.page.tokens, 1);
+    free(read.vision);
+    free_bytes(file);
+}
+
+typedef struct Blank {
+    double probability; /* of the end mark, which comes first */
+    int readings;
+} Blank;
+
+static void end_at_once(void *context, const char *name, int index, int first_row,
+                        const float *data, int rows, int columns) {
+    Blank *blank = context;
+    double odds = blank->probability / (1 - blank->probability);
+    float *logits = (float *)(uintptr_t)data;
+    (void)index, (void)first_row, (void)rows;
+    if (strcmp(name, "logits") != 0)
+        return;
+    blank->readings++;
+    for (int i = 0; i < columns; i++)
+        logits[i] = i != 1 ? 0 : (float)log(odds * (columns - 1));
+}
+
+/* A page without text is left alone if it is more probable to have none than to have any. */
+static void a_blank_page_is_not_turned(void **state) {
+    (void)state;
+    OcrBytes file = make_picture(SIDE, SIDE, 0);
+    Page page = make_page(file, request_of(OCR_MODE_TINY, 250, 0.8));
+    for (int i = 0; i < 2; i++) {
+        Blank blank = {.probability = i ? 0.45 : 0.55};
+        const Trace trace = {end_at_once, &blank};
+        Result read = read_page(&page, &trace);
+        assert_int_equal(blank.readings, i ? 4 : 1);
+        assert_int_equal(read.page.tokens, 0);
+        assert_int_equal(read.page.finish, OCR_FINISH_STOP);
+        assert_int_equal(read.page.plan.turned, 0);
+        assert_true(fabs(read.page.confidence - blank.probability) < 0.001);
+        free(read.vision);
+    }
+    free_bytes(file);
+}
+
+/* Repeats are all but certain, which makes nothing better. */
+static void a_page_whose_text_is_a_loop_is_turned(void **state) {
+    (void)state;
+    OcrBytes file = make_picture(SIDE, SIDE, 0);
+    Page page = make_page(file, request_of(OCR_MODE_TINY, 600, 0.5));
+    Sight sight = {.right = 4, .loop = 5};
+    Result read = read_seeing(&page, &sight);
+    assert_int_equal(sight.readings, 4);
+    assert_int_equal(read.page.finish, OCR_FINISH_LOOP);
     assert_int_equal(read.page.plan.turned, 0);
-    assert_int_equal(read.page.tokens, 250);
+    assert_int_equal(read.page.tokens, 6);
+    assert_true(read.page.confidence > 0.5);
     free(read.vision);
 
-    /* Unless it lies as it came. */
-    blind = (Sight){.right = 0};
-    read = read_seeing(&page, &blind);
-    assert_int_equal(blind.readings, 1);
-    assert_int_equal(read.page.tokens, 0);
+    sight = (Sight){.right = 1, .text = SURE_TOKENS, .loop = 5};
+    read = read_seeing(&page, &sight);
+    assert_int_equal(sight.readings, 2);
+    assert_int_equal(read.page.plan.turned, 1);
+    assert_int_equal(read.page.tokens, SURE_TOKENS);
     free(read.vision);
     free_bytes(file);
 }
@@ -229,6 +296,51 @@ static void it_is_read_as_if_it_had_lain_so(void **state) {
         free_bytes(files[q]);
         free(lying[q].vision);
     }
+}
+
+#define MOST_VOCABULARY 2048
+
+/* The first logits of each reading. */
+typedef struct Opening {
+    float logits[4][MOST_VOCABULARY];
+    int readings;
+} Opening;
+
+static void note_opening(void *context, const char *name, int index, int first_row,
+                         const float *data, int rows, int columns) {
+    Opening *opening = context;
+    (void)first_row, (void)rows;
+    if (strcmp(name, "logits") != 0 || index > 0)
+        return;
+    assert_in_range(columns, 1, MOST_VOCABULARY);
+    memcpy(opening->logits[opening->readings++], data, (size_t)columns * sizeof *data);
+}
+
+/* A grey page looks the same however it lies, but for its grid: what is asked must be the same,
+ * too. */
+static void a_prompt_goes_on_behind_another_grid(void **state) {
+    (void)state;
+    static const char *const prompts[] = {NULL, "Describe <image> it", "<image>", "See <image>"};
+    OcrBytes lying[2] = {make_picture(1280, 640, 0), make_picture(640, 1280, 0)};
+    for (int i = 0; i < 2; i++)
+        memset((uint8_t *)(uintptr_t)lying[i].data + lying[i].size - 1280 * 640, 90, 1280 * 640);
+    for (size_t p = 0; p < sizeof prompts / sizeof *prompts; p++) {
+        static Opening seen[2];
+        for (int i = 0; i < 2; i++) {
+            OcrRequest request = request_of(OCR_MODE_GUNDAM, 5, 1);
+            request.prompt = prompts[p];
+            Page page = make_page(lying[i], request);
+            seen[i] = (Opening){.readings = 0};
+            const Trace trace = {note_opening, &seen[i]};
+            free(read_page(&page, &trace).vision);
+            assert_int_equal(seen[i].readings, 4);
+        }
+        for (int reading = 0; reading < 4; reading++)
+            assert_memory_equal(seen[0].logits[reading], seen[1].logits[(reading + 1) % 4],
+                                sizeof seen[0].logits[0]);
+    }
+    free_bytes(lying[0]);
+    free_bytes(lying[1]);
 }
 
 /* A grid that lies across takes other positions; however the page lies, they suffice. */
@@ -287,7 +399,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_page_is_turned_until_it_is_read_well),
         cmocka_unit_test(the_first_reading_stands_if_none_is_better),
+        cmocka_unit_test(a_blank_page_is_not_turned),
+        cmocka_unit_test(a_page_whose_text_is_a_loop_is_turned),
         cmocka_unit_test(some_pages_are_never_turned),
+        cmocka_unit_test(a_prompt_goes_on_behind_another_grid),
         cmocka_unit_test(it_is_read_as_if_it_had_lain_so),
         cmocka_unit_test(there_is_room_for_each_way_to_lie),
         cmocka_unit_test(boxes_are_turned_back),
