@@ -6,6 +6,7 @@
 
 #include "engine.h"
 #include "plan.h"
+#include "reading.h"
 #include "trace.h"
 
 #include <math.h>
@@ -299,45 +300,33 @@ static void it_is_read_as_if_it_had_lain_so(void **state) {
     }
 }
 
-#define MOST_VOCABULARY 2048
-
-/* The first logits of each reading. */
-typedef struct Opening {
-    float logits[4][MOST_VOCABULARY];
-    int readings;
-} Opening;
-
-static void note_opening(void *context, const char *name, int index, int first_row,
-                         const float *data, int rows, int columns) {
-    Opening *opening = context;
-    (void)first_row, (void)rows;
-    if (strcmp(name, "logits") != 0 || index > 0)
-        return;
-    assert_in_range(columns, 1, MOST_VOCABULARY);
-    memcpy(opening->logits[opening->readings++], data, (size_t)columns * sizeof *data);
-}
-
-/* A grey page looks the same however it lies, but for its grid: what is asked must be the same,
- * too. */
+/* Around the picture's ids the prompt stays as it is, however many they are. */
 static void a_prompt_goes_on_behind_another_grid(void **state) {
     (void)state;
-    OcrBytes lying[2] = {make_picture(1280, 640, 0), make_picture(640, 1280, 0)};
-    static Opening seen[3]; /* of each as it lies, and of the first as it is turned */
-    for (int i = 0; i < 3; i++) {
-        OcrBytes file = lying[i % 2];
-        memset((uint8_t *)(uintptr_t)file.data + file.size - 1280 * 640, 90, 1280 * 640);
-        OcrRequest request = request_of(OCR_MODE_GUNDAM, 5, i == 2);
-        request.prompt = "Describe <image> it";
-        Page page = make_page(file, request);
-        const Trace trace = {note_opening, &seen[i]};
-        free(read_page(&page, &trace).vision);
-        assert_int_equal(seen[i].readings, i == 2 ? 4 : 1);
+    enum { IMAGE_ID = 5, BEFORE = 3, BEHIND = 2, MOST_IDS = 1000 };
+    static int ids[MOST_IDS], again[MOST_IDS];
+    OcrBytes file = make_picture(1280, 640, 0);
+    Page page = make_page(file, request_of(OCR_MODE_GUNDAM, 5, 1));
+    int slots = page.plan.image_slots;
+    page.plan.prompt_positions = BEFORE + slots + BEHIND;
+    assert_in_range(page.plan.prompt_positions, 0, MOST_IDS);
+    for (int i = 0; i < page.plan.prompt_positions; i++)
+        ids[i] = i >= BEFORE && i < BEFORE + slots ? IMAGE_ID : 100 + i;
+    Reading first = {.plan = page.plan, .ids = ids}, read = {.plan = page.plan, .ids = again};
+    for (int turned = 1; turned < 4; turned++) {
+        memset(again, 0xFF, sizeof again);
+        reading_turn(&read, &first, IMAGE_ID);
+        int now = read.plan.image_slots;
+        assert_int_equal(read.plan.turned, turned);
+        assert_int_equal(now - slots, turned % 2 ? 10 : 0);
+        assert_int_equal(read.count, BEFORE + now + BEHIND);
+        assert_memory_equal(again, ids, BEFORE * sizeof(int));
+        for (int i = 0; i < now; i++)
+            assert_int_equal(again[BEFORE + i], IMAGE_ID);
+        assert_memory_equal(again + BEFORE + now, ids + BEFORE + slots, BEHIND * sizeof(int));
+        assert_int_equal(again[BEFORE + now + BEHIND], -1);
     }
-    for (int reading = 0; reading < 4; reading++)
-        assert_memory_equal(seen[2].logits[reading], seen[reading % 2].logits[0],
-                            sizeof seen[2].logits[0]);
-    free_bytes(lying[0]);
-    free_bytes(lying[1]);
+    free_bytes(file);
 }
 
 /* A grid that lies across takes other positions; however the page lies, they suffice. */
