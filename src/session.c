@@ -41,7 +41,6 @@ typedef struct Slot {
     bool begun; /* the state's first step has been taken */
     bool encode_only;
     uint8_t *views; /* [limits.view_bytes] */
-    int lying;      /* by how many quarters the views are turned */
     float *rows;    /* [limits.image_slots][hidden] */
     Reading read;   /* in work, or the result */
     Reading first;  /* of the page as it lay, put aside while it is read turned */
@@ -183,20 +182,19 @@ OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const O
 
 /* ---- steps ---- */
 
-/* Have the views lie as the reading's plan wants them, a quarter further than before. */
+/* Have the views lie as the plan wants them: a quarter further than for the last reading. */
 static void turn_views(OcrSession *session, Slot *slot) {
     ViewPlan plan = plan_views(&slot->read.plan), before = plan;
     before.columns = plan.rows;
     before.rows = plan.columns;
     views_turn(&before, session->pool, slot->views);
-    slot->lying = slot->read.plan.turned;
 }
 
 static OcrCode encode_step(OcrSession *session, Slot *slot, OcrError *err) {
     size_t hidden = (size_t)session->model->config.decoder.hidden;
     if (!slot->begun) {
         ViewPlan plan = plan_views(&slot->read.plan);
-        if (slot->lying != slot->read.plan.turned)
+        if (slot->read.plan.turned > 0)
             turn_views(session, slot);
         encoder_start(&session->encoder, &plan, slot->views, slot->rows);
         slot->begun = true;
