@@ -137,32 +137,35 @@ CREATE FUNCTION ocr_annotate(image bytea, mode ocr_mode DEFAULT 'auto')
 COMMENT ON FUNCTION ocr_annotate(bytea, ocr_mode) IS
   'the image as a JPEG with the boxes of its parts drawn, for people who look';
 
--- Jobs. Of each caller there is a record of what could not be read, which no one else sees. Callers
--- look and delete; ocr_convert() alone writes. A dump leaves the table out: what failed is tried
--- again on another server, where neither roles nor tables need be the same.
+-- Jobs. Of each caller there is a record of what could not be read, which no one else sees or
+-- writes. A dump leaves the table out: on another server neither roles nor tables need be the same.
 
 CREATE TABLE ocr_failures (
     role regrole NOT NULL,
     source regclass NOT NULL,
+    image name NOT NULL,
+    target_table regclass NOT NULL, -- the source, where the texts go to a column of it
+    target name NOT NULL,
     key text NOT NULL,
     page integer NOT NULL,
     error text NOT NULL,
     sqlstate text NOT NULL,
     attempts integer NOT NULL DEFAULT 1,
     failed_at timestamptz NOT NULL,
-    -- Role and source are the same in many rows. Were they ahead, a planner without statistics
+    -- Role and job are the same in many rows. Were they ahead, a planner without statistics
     -- would look rows up by them alone.
-    PRIMARY KEY (key, page, source, role)
+    PRIMARY KEY (key, page, source, image, target_table, target, role)
 );
 
 COMMENT ON TABLE ocr_failures IS
-  'rows that ocr_convert() could not convert, and why; delete one to have it tried again';
+  'what ocr_convert() could not convert, and why; it is passed over until a call that retries';
 
 ALTER TABLE ocr_failures ENABLE ROW LEVEL SECURITY;
 -- By number: a role of the same name that came later is another one.
 CREATE POLICY own ON ocr_failures
   USING (role OPERATOR(pg_catalog.=) pg_catalog.to_regrole(pg_catalog.quote_ident(CURRENT_USER)));
-GRANT SELECT, DELETE ON ocr_failures TO PUBLIC;
+-- ocr_convert() writes with its caller's rights.
+GRANT SELECT, INSERT, UPDATE, DELETE ON ocr_failures TO PUBLIC;
 
 CREATE PROCEDURE ocr_convert(
     source regclass,

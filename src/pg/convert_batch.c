@@ -89,7 +89,7 @@ static void close_document(Batch *batch) {
     batch->pages = NULL;
 }
 
-/* The next page of the document that is not in the target table yet. */
+/* The next page that is not in the target table yet, or a fault: it can be the whole document's. */
 static bool next_of_document(Batch *batch, PageInput *input, int *number, OcrError *err) {
     MemoryContext old = CurrentMemoryContext;
     bool found;
@@ -100,7 +100,7 @@ static bool next_of_document(Batch *batch, PageInput *input, int *number, OcrErr
         found = document_next(batch->pages, input, number, err);
         MemoryContextSwitchTo(old);
         batch->has_page |= found;
-    } while (found && bms_is_member(*number, batch->row->stored));
+    } while (found && err->code == OCR_OK && bms_is_member(*number, batch->row->stored));
     return found;
 }
 

@@ -2,8 +2,11 @@
 #include "pg/compat.h"
 
 #include "access/detoast.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -19,20 +22,6 @@ static void execute(SPIPlanPtr plan, Datum *values) {
     if (code < 0)
         elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
     MemoryContextSwitchTo(context);
-}
-
-/*
- * In ocr_failures, whose owner alone may write there. What is executed names nothing of the
- * caller's; an error restores the caller with the end of the transaction.
- */
-static void keep_books(const ConvertRows *rows, SPIPlanPtr plan, Datum *values) {
-    Oid user;
-    int restrictions;
-
-    GetUserIdAndSecContext(&user, &restrictions);
-    SetUserIdAndSecContext(rows->sql.bookkeeper, restrictions | SECURITY_LOCAL_USERID_CHANGE);
-    execute(plan, values);
-    SetUserIdAndSecContext(user, restrictions);
 }
 
 /* Columns tableoid, ctid of a result. */
@@ -81,7 +70,7 @@ void rows_tidy_failures(const ConvertRows *rows) {
     int nest = avoid_loops();
 
     execute(rows->sql.tidy, values);
-    execute(rows->sql.tidy_tables, values + 1);
+    execute(rows->sql.tidy_jobs, values + 1);
     AtEOXact_GUC(true, nest);
 }
 
@@ -180,8 +169,24 @@ bool rows_take(const ConvertRows *rows, RowPlace place, MemoryContext kept, Conv
     return true;
 }
 
+/*
+ * Where the row is by now: triggers may have updated it, as the texts of other pages were stored.
+ * It stays where it was if they deleted it.
+ */
+static ItemPointerData latest_place(RowPlace place) {
+    Relation table = table_open(place.table, AccessShareLock);
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    TableScanDesc scan = table_beginscan_tid(table, snapshot);
+
+    table_tuple_get_latest_tid(scan, &place.ctid);
+    table_endscan(scan);
+    UnregisterSnapshot(snapshot);
+    table_close(table, NoLock);
+    return place.ctid;
+}
+
 void rows_store(const ConvertRows *rows, const ConvertRow *row, int page, text *content) {
-    ItemPointerData ctid = row->place.ctid;
+    ItemPointerData ctid = latest_place(row->place);
     Datum values[] = {ObjectIdGetDatum(row->place.table), PointerGetDatum(&ctid),
                       PointerGetDatum(content), Int32GetDatum(page)};
 
@@ -224,7 +229,7 @@ void rows_record_failure(const ConvertRows *rows, const ConvertRow *row, int pag
                       CStringGetTextDatum(unpack_sql_state(sqlstate)),
                       TimestampTzGetDatum(time_of_failure(rows))};
 
-    keep_books(rows, rows->sql.fail, values);
+    execute(rows->sql.fail, values);
 }
 
 void rows_forget_failures(const ConvertRows *rows, const ConvertRow *row) {
@@ -232,5 +237,5 @@ void rows_forget_failures(const ConvertRows *rows, const ConvertRow *row) {
                       TimestampTzGetDatum(rows->since), CStringGetTextDatum(row->key)};
 
     if (rows->since != DT_NOBEGIN)
-        keep_books(rows, rows->sql.forgive, values);
+        execute(rows->sql.forgive, values);
 }

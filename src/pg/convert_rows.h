@@ -45,7 +45,7 @@ typedef struct ConvertRow {
     Bitmapset *stored; /* numbers of pages that the target table has from an earlier job */
 } ConvertRow;
 
-/* Forget what the caller's earlier jobs recorded of rows and tables that are no longer there. */
+/* Forget what the caller's earlier jobs recorded of rows, columns and tables that are gone. */
 void rows_tidy_failures(const ConvertRows *rows);
 
 /* Where the pending rows are, in the order in which they are stored; palloc'ed. */
@@ -54,7 +54,8 @@ RowPlace *rows_find(const ConvertRows *rows, int64 *count);
 /* false: no pending row is there, or somebody holds it. The key lies in the context `kept`. */
 bool rows_take(const ConvertRows *rows, RowPlace place, MemoryContext kept, ConvertRow *out);
 
-/* Write a text to its place. Raises whatever the tables' constraints and triggers raise. */
+/* Write a text to its place, after which the row may lie elsewhere. Raises whatever the tables'
+ * constraints and triggers raise. */
 void rows_store(const ConvertRows *rows, const ConvertRow *row, int page, text *content);
 
 /* Raise what deferred constraints say of all that was stored in this transaction, not at its end.

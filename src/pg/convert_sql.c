@@ -249,6 +249,11 @@ static const char *target_item(const Writer *writer) {
     return psprintf("%s AS %s", table_name(writer->target), other_name(writer->source));
 }
 
+/* To cast to without cutting anything off: plain `character` and `bit` have a length of one. */
+static const char *unlimited_type(Oid type) {
+    return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
 /* " AND" or " WHERE" a row of the target table is of this row */
 static void append_match(StringInfo sql, const Writer *writer, const char *before) {
     ListCell *cell;
@@ -259,9 +264,29 @@ static void append_match(StringInfo sql, const Writer *writer, const char *befor
 
         appendStringInfo(sql, " %s %s.%s %s CAST(%s AS %s)", before, other_name(writer->source),
                          quote_identifier(name), equality(type), column(writer->source, name),
-                         format_type_be_qualified(type));
+                         unlimited_type(type));
         before = "AND";
     }
+}
+
+/* Where the texts go: for statements whose $1 is the source. */
+static const char *text_table(const ConvertTables *tables) {
+    return OidIsValid(tables->target_table)
+               ? psprintf("CAST(%u AS pg_catalog.oid)", tables->target_table)
+               : "$1";
+}
+
+/* "it is a failure of this role's, of this job" */
+static const char *of_job(const Writer *writer) {
+    const ConvertTables *tables = writer->tables;
+    const char *other = other_name(writer->source);
+
+    return psprintf("%s.role OPERATOR(pg_catalog.=) $2 AND %s.source OPERATOR(pg_catalog.=) $1"
+                    " AND %s.image OPERATOR(pg_catalog.=) %s"
+                    " AND %s.target_table OPERATOR(pg_catalog.=) %s"
+                    " AND %s.target OPERATOR(pg_catalog.=) %s",
+                    other, other, other, quote_literal_cstr(tables->image), other,
+                    text_table(tables), other, quote_literal_cstr(tables->target));
 }
 
 /* "EXISTS (a failure of this row, recorded OPERATOR $3)" */
@@ -269,12 +294,10 @@ static void append_failure(StringInfo sql, const Writer *writer, const char *ope
     const char *other = other_name(writer->source);
 
     appendStringInfo(sql,
-                     "EXISTS (SELECT FROM %s AS %s"
-                     " WHERE %s.role OPERATOR(pg_catalog.=) $2"
-                     " AND %s.source OPERATOR(pg_catalog.=) $1"
+                     "EXISTS (SELECT FROM %s AS %s WHERE %s"
                      " AND %s.key OPERATOR(pg_catalog.=) %s"
                      " AND %s.failed_at OPERATOR(pg_catalog.%s) $3)",
-                     writer->failures, other, other, other, other, writer->key_text, other,
+                     writer->failures, other, of_job(writer), other, writer->key_text, other,
                      operator_name);
 }
 
@@ -425,37 +448,46 @@ static void prepare_store(const Writer *writer, ConvertSql *out) {
     out->store = prepare(sql.data, 4, types);
 }
 
+/* "the column that a failure names exists", for names of columns of ocr_failures */
+static const char *exists(const char *failure, const char *table, const char *name) {
+    return psprintf("EXISTS (SELECT FROM pg_catalog.pg_attribute AS a"
+                    " WHERE a.attrelid OPERATOR(pg_catalog.=) %s.%s"
+                    " AND a.attname OPERATOR(pg_catalog.=) %s.%s)",
+                    failure, table, failure, name);
+}
+
 static void prepare_records(const Writer *writer, ConvertSql *out) {
     static const Oid fail_types[] = {REGCLASSOID, REGROLEOID, TEXTOID,       INT4OID,
                                      TEXTOID,     TEXTOID,    TIMESTAMPTZOID};
     static const Oid types[] = {REGCLASSOID, REGROLEOID, TIMESTAMPTZOID, TEXTOID};
+    const ConvertTables *tables = writer->tables;
     const char *other = other_name(writer->source);
-    const char *own = psprintf("DELETE FROM %s AS %s WHERE %s.role OPERATOR(pg_catalog.=)",
-                               writer->failures, other, other);
+    const char *own = psprintf("DELETE FROM %s AS %s WHERE", writer->failures, other);
 
     out->fail = prepare(
-        psprintf("INSERT INTO %s AS old (source, role, key, page, error, sqlstate, failed_at)"
-                 " VALUES ($1, $2, $3, $4, $5, $6, $7)"
-                 " ON CONFLICT (key, page, source, role) DO UPDATE"
+        psprintf("INSERT INTO %s AS old (source, role, key, page, error, sqlstate, failed_at,"
+                 " image, target_table, target)"
+                 " VALUES ($1, $2, $3, $4, $5, $6, $7, %s, %s, %s)"
+                 " ON CONFLICT (key, page, source, image, target_table, target, role) DO UPDATE"
                  " SET error = excluded.error, sqlstate = excluded.sqlstate,"
                  " failed_at = excluded.failed_at,"
                  " attempts = old.attempts OPERATOR(pg_catalog.+) 1",
-                 writer->failures),
+                 writer->failures, quote_literal_cstr(tables->image), text_table(tables),
+                 quote_literal_cstr(tables->target)),
         7, fail_types);
-    out->forgive = prepare(psprintf("%s $2 AND %s.source OPERATOR(pg_catalog.=) $1"
-                                    " AND %s.key OPERATOR(pg_catalog.=) $4"
+    out->forgive = prepare(psprintf("%s %s AND %s.key OPERATOR(pg_catalog.=) $4"
                                     " AND %s.failed_at OPERATOR(pg_catalog.<) $3",
-                                    own, other, other, other),
+                                    own, of_job(writer), other, other),
                            4, types);
-    out->tidy = prepare(psprintf("%s $2 AND %s.source OPERATOR(pg_catalog.=) $1"
-                                 " AND NOT EXISTS (SELECT FROM %s"
+    out->tidy = prepare(psprintf("%s %s AND NOT EXISTS (SELECT FROM %s"
                                  " WHERE %s OPERATOR(pg_catalog.=) %s.key)",
-                                 own, other, writer->source_item, writer->key_text, other),
+                                 own, of_job(writer), writer->source_item, writer->key_text, other),
                         2, types);
-    out->tidy_tables = prepare(psprintf("%s $1 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c"
-                                        " WHERE c.oid OPERATOR(pg_catalog.=) %s.source)",
-                                        own, other),
-                               1, types + 1);
+    out->tidy_jobs = prepare(psprintf("%s %s.role OPERATOR(pg_catalog.=) $1"
+                                      " AND (NOT %s OR NOT %s)",
+                                      own, other, exists(other, "source", "image"),
+                                      exists(other, "target_table", "target")),
+                             1, types + 1);
 }
 
 void convert_prepare(const ConvertTables *tables, ConvertSql *out) {
@@ -475,7 +507,6 @@ void convert_prepare(const ConvertTables *tables, ConvertSql *out) {
     writer.source_item = source_item(writer.source);
     failures = table_open(get_relname_relid("ocr_failures", tables->extension), AccessShareLock);
     writer.failures = table_name(failures);
-    out->bookkeeper = failures->rd_rel->relowner;
     table_close(failures, NoLock);
     writer.key_text = key_text(writer.source, writer.key);
 

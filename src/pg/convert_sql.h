@@ -31,8 +31,7 @@ typedef struct ConvertTables {
 } ConvertTables;
 
 typedef struct ConvertSql {
-    bool by_page;   /* texts go to a table with a row for each page */
-    Oid bookkeeper; /* owner of ocr_failures, as whom `fail` and `forgive` are to be executed */
+    bool by_page; /* texts go to a table with a row for each page */
     /* Parameters of the first three: $1 source, $2 role, $3 failures since then bar a row, and of
        the last two: $4 tableoid, $5 ctid. */
     SPIPlanPtr pending;        /* tableoid, ctid of all pending rows */
@@ -41,10 +40,11 @@ typedef struct ConvertSql {
     SPIPlanPtr store;          /* $1 tableoid, $2 ctid, $3 text, $4 page */
     SPIPlanPtr rehearse_store; /* the same; checks rights, and stores nothing */
     SPIPlanPtr fail; /* $1 source, $2 role, $3 key, $4 page, $5 error, $6 sqlstate, $7 when */
-    SPIPlanPtr
-        forgive;     /* $1 source, $2 role, $3 since, $4 key: forget the row's earlier failures */
-    SPIPlanPtr tidy; /* $1 source, $2 role: forget failures of rows that are gone */
-    SPIPlanPtr tidy_tables; /* $1 role: and of tables */
+    /* Forget earlier failures, of this job: */
+    SPIPlanPtr forgive; /* $1 source, $2 role, $3 since, $4 key: of this row */
+    SPIPlanPtr tidy;    /* $1 source, $2 role: of rows that are gone */
+    /* $1 role: and of jobs whose tables or columns are gone */
+    SPIPlanPtr tidy_jobs;
     /* $1 tableoid, $2 ctid: pages that the target table has; NULL if it can have none, as of rows
        that are not retried. */
     SPIPlanPtr stored;

@@ -17,7 +17,7 @@ SELECT decode(:'page', 'base64') AS page \gset
 
 SELECT * FROM no_plan();
 
-SELECT table_privs_are('ocr', 'ocr_failures', 'clerk', ARRAY['SELECT', 'DELETE']);
+SELECT table_privs_are('ocr', 'ocr_failures', 'clerk', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']);
 SELECT table_privs_are('ocr', 'ocr_progress', 'clerk', ARRAY['SELECT']);
 
 -- An ordinary role converts a table of its own.
@@ -50,14 +50,12 @@ SELECT is_empty('SELECT * FROM ocr_progress', 'as long as it runs');
 -- Another one sees nothing of it, and cannot pretend.
 SET ROLE other_clerk;
 SELECT is_empty('SELECT * FROM ocr_failures', 'failures are shown to nobody else');
-SELECT throws_ok(format($$INSERT INTO ocr_failures VALUES (%L, 'scans', '1', 1, 'none', 'OC001', 1, now())$$, role),
-                 '42501', NULL, 'nor made up in the name of ' || role)
-  FROM unnest(ARRAY['clerk', 'other_clerk']) AS role;
+SELECT throws_ok($$INSERT INTO ocr_failures VALUES ('clerk', 'scans', 'image', 'scans', 'content', '1', 1, 'none', 'OC001', 1, now())$$,
+                 '42501', NULL, 'nor made up in their name');
 CREATE TABLE papers (id text PRIMARY KEY, image bytea, content text);
 INSERT INTO papers VALUES ('x', 'no image');
 CALL ocr_convert('papers', 'image', 'content') \gset
 SELECT throws_ok($$UPDATE ocr_failures SET role = 'clerk'$$, '42501', NULL, 'nor given away');
-SELECT throws_ok($$UPDATE ocr_failures SET error = repeat('x', 1000)$$, '42501', NULL, 'nor written over');
 SELECT lives_ok('DELETE FROM ocr_failures', 'one''s own can be deleted');
 RESET ROLE;
 SELECT results_eq('SELECT role FROM ocr_failures', $$VALUES ('clerk'::regrole)$$, 'others'' cannot; a superuser sees all');

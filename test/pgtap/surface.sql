@@ -92,8 +92,8 @@ SELECT columns_are('reading', 'pg_stat_ocr', ARRAY['datid', 'datname', 'pages', 
 SELECT columns_are('reading', 'pg_stat_ocr_errors', ARRAY['datid', 'datname', 'sqlstate', 'errors']);
 SELECT columns_are('reading', 'ocr_progress', ARRAY['pid', 'usename', 'source', 'rows_done', 'rows_total', 'pages',
     'failed', 'pages_per_minute', 'time_left', 'started']);
-SELECT columns_are('reading', 'ocr_failures', ARRAY['role', 'source', 'key', 'page', 'error', 'sqlstate', 'attempts',
-    'failed_at']);
+SELECT columns_are('reading', 'ocr_failures', ARRAY['role', 'source', 'image', 'target_table', 'target', 'key', 'page',
+    'error', 'sqlstate', 'attempts', 'failed_at']);
 SELECT isnt(obj_description(objid, 'pg_class'), NULL::text, objid::regclass || ' has a comment')
   FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e' AND refclassid = 'pg_extension'::regclass
     AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'deepseek_ocr');

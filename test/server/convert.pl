@@ -262,6 +262,59 @@ for my $change (
 	is($other->{err}, '', 'as soon as it is free');
 }
 
+# ---- two jobs on one table ----
+
+query(q{
+	CREATE TABLE sheets AS SELECT id, image AS front, image AS back, NULL::text AS front_text, NULL::text AS back_text
+		FROM scans WHERE id <= 3;
+	ALTER TABLE sheets ADD PRIMARY KEY (id);
+	UPDATE sheets SET front = 'no image' WHERE id = 2;
+	UPDATE sheets SET back = 'no image' WHERE id = 3;
+});
+my ($front, $back) = map { "CALL ocr_convert('sheets', '$_', '${_}_text', mode => 'tiny', retry => true)" } qw(front back);
+is(query("$front; $back"), "2|1\n2|1", 'what failed for one job is pending for another');
+is(query($front), '0|1', 'a retry of one');
+is(query('SELECT source, image, target_table, target, key, attempts FROM ocr_failures ORDER BY key'),
+	"sheets|front|sheets|front_text|2|2\nsheets|back|sheets|back_text|3|1", 'leaves the record of the other alone');
+query('ALTER TABLE sheets DROP back_text');
+is(query($front), '0|1', 'another retry');
+is(query('SELECT key FROM ocr_failures'), '2', 'forgets jobs whose columns are gone');
+query('TRUNCATE ocr_failures');
+
+# ---- a key whose type has a length ----
+
+query(q{
+	CREATE TABLE coded (code character(8), bits bit(4), image bytea, PRIMARY KEY (code, bits));
+	INSERT INTO coded SELECT 'page ' || id, id::int::bit(4), image FROM scans WHERE id <= 4;
+	CREATE TABLE coded_texts (code character(8), bits bit(4), page integer, body text, PRIMARY KEY (code, bits, page));
+});
+my $coded = q{CALL ocr_convert('coded', 'image', 'body', target_table => 'coded_texts', mode => 'tiny')};
+is(query("$coded; $coded"), "4|0\n0|0", 'a key of characters and bits');
+
+# ---- failures are recorded with the rights of the caller, who may own the schema ----
+
+query('CREATE ROLE app LOGIN; CREATE DATABASE app OWNER app');
+$node->safe_psql('app', 'CREATE EXTENSION deepseek_ocr; CREATE SCHEMA data AUTHORIZATION app');
+$node->safe_psql('app', qq{
+	SET ROLE app;
+	CREATE TABLE data.scans (id integer PRIMARY KEY, image bytea, content text);
+	INSERT INTO data.scans VALUES (1, ${\bytea(read_file('demo/pages/strip.png'))}), (2, 'no image');
+	CREATE FUNCTION data.climb() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN ALTER ROLE app SUPERUSER; RETURN NEW; END';
+	CREATE FUNCTION data.replace() RETURNS trigger LANGUAGE plpgsql AS \$\$
+	BEGIN
+		ALTER SCHEMA public RENAME TO old;
+		CREATE SCHEMA public;
+		CREATE TABLE public.ocr_failures (LIKE old.ocr_failures INCLUDING ALL);
+		CREATE TRIGGER climb BEFORE INSERT ON public.ocr_failures FOR EACH ROW EXECUTE FUNCTION data.climb();
+		RETURN NEW;
+	END \$\$;
+	CREATE TRIGGER replace AFTER UPDATE ON data.scans FOR EACH ROW EXECUTE FUNCTION data.replace();
+});
+my (undef, undef, $error) = $node->psql('app',
+	q{SET ROLE app; CALL ocr_convert('data.scans', 'image', 'content', mode => 'tiny', batch_size => 1)});
+like($error, qr/must be superuser|permission denied/, 'a table put in the place of ocr_failures');
+is(query(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'app'}), 'f', 'gains nothing');
+
 # ---- many rows and failures, of which the planner knows nothing or everything ----
 
 query(q{
@@ -269,8 +322,8 @@ query(q{
 		FROM generate_series(1, 250000) AS n;
 	UPDATE many SET image = scans.image FROM scans WHERE many.id = scans.id AND many.id <= 5;
 	ALTER TABLE many ADD PRIMARY KEY (id);
-	INSERT INTO ocr_failures (role, source, key, page, error, sqlstate, failed_at)
-		SELECT 'postgres', 'many', id, 1, '', 'OC002', now() FROM many WHERE id > 5;
+	INSERT INTO ocr_failures (role, source, image, target_table, target, key, page, error, sqlstate, failed_at)
+		SELECT 'postgres', 'many', 'image', 'many', 'content', id, 1, '', 'OC002', now() FROM many WHERE id > 5;
 });
 for my $known ('', 'ANALYZE ocr_failures;')
 {
@@ -307,12 +360,12 @@ my $odd = q{public.ocr_convert('"Odd "" schema"."select"', 'image ''" bytes', 'T
 is(query(qq{$hostile CALL $odd, filter => '"select"."Order" OPERATOR(pg_catalog.=) 1')}), '10|1', 'odd names; a filter');
 is(query(qq{$hostile CALL $odd)}), '20|0', 'the other partition');
 is(query(qq{$hostile CALL $odd, retry => true)}), '0|1', 'a retry');
-is(query(qq{$hostile CALL $odd, target_table => '"Odd "" schema"."table"')}), '30|0', 'a table for the texts');
+is(query(qq{$hostile CALL $odd, target_table => '"Odd "" schema"."table"')}), '30|1', 'a table for the texts');
 is(query(q{SELECT count(*), bool_and(a."Text " = b."Text " AND content = a."Text ")
 	FROM "Odd "" schema"."select" AS a JOIN "Odd "" schema"."table" AS b USING ("from", "Order")
 		JOIN truth ON id = regexp_replace("from", '\D', '', 'g')::int}), '30|t', 'all are correct');
-is(query('SELECT source, key, attempts FROM ocr_failures'), q{"Odd "" schema"."select"|("bad, ""row""",1)|2},
-	'the failure names its row');
+is(query('SELECT DISTINCT source, image, target, key FROM ocr_failures'),
+	q{"Odd "" schema"."select"|image '" bytes|Text |("bad, ""row""",1)}, 'failures name their row');
 
 # ---- nearly all of a job's time is the engine's ----
 

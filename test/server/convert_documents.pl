@@ -84,6 +84,28 @@ is(query($failures), '7.2.23514.1', 'the failure names the page');
 query('ALTER TABLE texts DROP CONSTRAINT no_strip');
 is(query($retry), '1|0', 'which is stored when it can be');
 
+# ---- a document that cannot be opened while it is tried again ----
+
+query("SET deepseek_ocr.max_document_pages = 1; UPDATE documents SET content = NULL; DELETE FROM texts WHERE id = 3; TRUNCATE ocr_failures; $convert");
+is(query($failures), '3.2.OC005.1', 'a PDF that lacks a page');
+is(query("SET deepseek_ocr.pdf_command = ''; $retry"), '0|1', 'and cannot be read for the time being');
+is(query($failures), '3.1.OC003.1', 'stays a failure');
+is(query($retry), '1|0', 'until its pages are read');
+is(query("$differences ORDER BY 1, 2"), '2|2', 'all of them');
+
+# ---- a trigger that updates the document for each page ----
+
+query(q{
+	TRUNCATE texts, ocr_failures;
+	ALTER TABLE documents ADD pages_done integer NOT NULL DEFAULT 0;
+	CREATE FUNCTION count_page() RETURNS trigger LANGUAGE plpgsql AS
+		'BEGIN UPDATE documents SET pages_done = pages_done + 1 WHERE id = NEW.id; RETURN NULL; END';
+	CREATE TRIGGER count_page AFTER INSERT ON texts FOR EACH ROW EXECUTE FUNCTION count_page();
+});
+is(query($convert), '11|0', 'a trigger that updates the row of a page\'s document');
+is(query('SELECT string_agg(pages_done::text, \' \' ORDER BY id) FROM documents'), '3 3 2 1 0 2', 'does so for each page');
+query('DROP TRIGGER count_page ON texts; ALTER TABLE documents DROP pages_done');
+
 # ---- a document with more pages than are allowed ----
 
 my $two = 'SET deepseek_ocr.max_document_pages = 2;';
