@@ -44,11 +44,14 @@ OcrCode page_admit(const PageInput *input, const OcrModel *model, PagePlan *out,
 
     if (code != OCR_OK)
         return code;
-    *alone = (OcrLimits){.slots = 1, .threads = threads_wanted(), .compute = setting_compute};
+    /* With one thread: anyone sets how many there are, and that must not decide what is read. */
+    *alone = (OcrLimits){.slots = 1, .threads = 1, .compute = setting_compute};
     ocr_limits_add(alone, &out->plan, &out->request);
     /* The session and what decoding the image takes are alive together. */
-    return page_check_memory(ocr_session_bytes(model, alone),
+    code = page_check_memory(ocr_session_bytes(model, alone),
                              ocr_start_bytes(&out->image, &out->plan), err);
+    alone->threads = threads_wanted();
+    return code;
 }
 
 static OcrCode start(const PageInput *input, const OcrModel *model, PageResult *result,

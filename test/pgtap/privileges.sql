@@ -22,6 +22,20 @@ SELECT function_privs_are('pg_stat_ocr_reset', '{}'::name[], 'ordinary', '{}'::t
 SELECT table_privs_are(view, 'ordinary', ARRAY['SELECT'], 'anyone may see ' || view)
   FROM unnest(ARRAY['pg_stat_ocr', 'pg_stat_ocr_errors']) AS view;
 
+-- The statement of doc/operations.md takes everything that reads a page from ordinary roles.
+SAVEPOINT revoked;
+REVOKE EXECUTE ON ROUTINE ocr, ocr_try, ocr_detail, ocr_batch, ocr_query, ocr_pages, ocr_convert, ocr_markdown, ocr_layout,
+    ocr_locate, ocr_annotate, ocr_load, vision_tokens, vision_token_count FROM PUBLIC;
+CREATE TEMP TABLE callable AS
+  SELECT p.proname FROM pg_proc p
+  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'deepseek_ocr'
+  WHERE has_function_privilege('ordinary', p.oid, 'EXECUTE');
+SELECT set_eq('SELECT proname::text FROM callable',
+              ARRAY['ocr_models', 'pg_stat_get_ocr', 'pg_stat_get_ocr_errors', 'pg_stat_get_ocr_progress'],
+              'what is left when the CPU is reserved');
+ROLLBACK TO revoked;
+
 -- Settings that change results or protect the server belong to superusers.
 SELECT set_eq($$SELECT name FROM pg_settings WHERE name LIKE 'deepseek_ocr.%' AND context <> 'superuser'$$,
               ARRAY['deepseek_ocr.batch_size', 'deepseek_ocr.threads'], 'only those on which no text depends are everyone''s');
@@ -42,6 +56,17 @@ SELECT is_empty('SELECT 1 FROM ocr_models() WHERE path IS NOT NULL OR error LIKE
                 'no path is shown to an ordinary role');
 SELECT isnt_empty('SELECT 1 FROM ocr_models() WHERE name = ''default'' AND current', 'names are');
 RESET ROLE;
+
+-- How many threads there are decides neither whether a page is read nor what it is said to take.
+SET LOCAL deepseek_ocr.max_session_memory = '1MB';
+SET ROLE ordinary;
+SET LOCAL deepseek_ocr.threads = 1;
+CREATE TEMP TABLE refused AS SELECT t.* FROM ocr_try(convert_to(E'P5 1 1 255\n0', 'UTF8')) AS t;
+SET LOCAL deepseek_ocr.threads = 64;
+SELECT results_eq($$SELECT * FROM ocr_try(convert_to(E'P5 1 1 255\n0', 'UTF8'))$$, 'TABLE refused', 'memory is that of one thread');
+SELECT results_eq('SELECT sqlstate FROM refused', $$VALUES ('OC005')$$, 'as a page that takes too much is told');
+RESET ROLE;
+SET LOCAL deepseek_ocr.max_session_memory = '2GB';
 
 -- Functions that run a query run it with the caller's rights, and no query that writes.
 CREATE TABLE public.secret (id int, image bytea);
