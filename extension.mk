@@ -52,12 +52,14 @@ install: install-model
 uninstall: uninstall-model
 
 .PHONY: install-model uninstall-model
+# Pages may be read meanwhile: made beside the old folder and put in its place as a whole, lest the new weights be read with
+# the old tokenizer.
 install-model:
-	$(MKDIR_P) '$(MODELS)/default'
-	for file in $(MODEL_FILES); do \
-		to='$(MODELS)/default'/$$(basename $$file); \
-		cmp -s $$file "$$to" || { $(INSTALL_DATA) $$file "$$to.new" && mv "$$to.new" "$$to"; } || exit 1; \
-	done
+	(for file in $(MODEL_FILES); do cmp -s $$file '$(MODELS)/default'/$$(basename $$file) || exit 1; done) || { \
+		rm -rf '$(MODELS)/default.new' '$(MODELS)/default.old' && \
+		$(MKDIR_P) '$(MODELS)/default.new' && $(INSTALL_DATA) $(MODEL_FILES) '$(MODELS)/default.new' && \
+		{ [ ! -e '$(MODELS)/default' ] || mv '$(MODELS)/default' '$(MODELS)/default.old'; } && \
+		mv '$(MODELS)/default.new' '$(MODELS)/default' && rm -rf '$(MODELS)/default.old'; }
 
 uninstall-model:
 	rm -rf '$(MODELS)/default'
