@@ -9,6 +9,7 @@
  * GB/s the bytes of the weights, each once. Exact ones are shown of the levels that bring
  * vectors of f32, fast ones of those that bring another way to multiply.
  */
+#include "base/bf16.h"
 #include "base/numbers.h"
 #include "kernels/field.h"
 #include "limits.h"
@@ -36,6 +37,7 @@ static double best_of(void (*body)(void *), void *context) {
 }
 
 #define MEMORY_BYTES ((size_t)1 << 30) /* more than the caches hold */
+#define SCALE_BYTES ((size_t)1 << 24)
 
 static unsigned char *memory;
 
@@ -55,8 +57,11 @@ static const Shape shapes[] = {
     {"decode, logits", 1, 1, 1280, 129280, WEIGHT_BF16, ACTIVATION_NONE},
     {"decode, logits, f32", 1, 1, 1280, 129280, WEIGHT_F32, ACTIVATION_NONE},
     {"decode, logits, f16", 1, 1, 1280, 129280, WEIGHT_F16, ACTIVATION_NONE},
+    {"decode, logits, q8", 1, 1, 1280, 129280, WEIGHT_Q8, ACTIVATION_NONE},
+    {"decode, logits, q4", 1, 1, 1280, 129280, WEIGHT_Q4, ACTIVATION_NONE},
     {"decode of 4, logits", 1, 4, 1280, 129280, WEIGHT_BF16, ACTIVATION_NONE},
     {"decode of 16, logits", 1, 16, 1280, 129280, WEIGHT_BF16, ACTIVATION_NONE},
+    {"decode of 16, logits, q8", 1, 16, 1280, 129280, WEIGHT_Q8, ACTIVATION_NONE},
     {"prefill, 64 experts' gate and up", 64, 30, 1280, 896, WEIGHT_BF16, ACTIVATION_SWIGLU},
     {"prefill, 64 experts' down", 64, 30, 896, 1280, WEIGHT_BF16, ACTIVATION_NONE},
     {"prefill, attention projections", 3, 512, 1280, 1280, WEIGHT_BF16, ACTIVATION_NONE},
@@ -66,6 +71,9 @@ static const Shape shapes[] = {
     {"SAM, 3x3 convolution", 1, 1024, 4608, 1024, WEIGHT_BF16, ACTIVATION_NONE},
     {"CLIP, fc1, quick GELU", 1, 257, 1024, 4096, WEIGHT_BF16, ACTIVATION_QUICK_GELU},
     {"CLIP, fc2", 1, 257, 4096, 1024, WEIGHT_BF16, ACTIVATION_NONE},
+    {"default model, SAM, qkv, q8", 1, 1024, 256, 768, WEIGHT_Q8, ACTIVATION_NONE},
+    {"default model, SAM, lin1, q8", 1, 1024, 256, 1024, WEIGHT_Q8, ACTIVATION_GELU},
+    {"default model, SAM, lin2, q8", 1, 1024, 1024, 256, WEIGHT_Q8, ACTIVATION_NONE},
 };
 
 #define MAX_JOBS 64
@@ -81,13 +89,13 @@ static void run_work(void *context) {
     matmul_run(work->jobs, work->count, work->precision, pool, scratch);
 }
 
-static float *x, *y; /* of MEMORY_BYTES each, more than any shape needs */
+static float *x, *y;     /* more than any shape needs */
+static uint16_t *scales; /* likewise, of quantized weights: all alike */
 
 /* Few rows: each run takes other weights, so that they come from memory. */
 static void print_shape(const Shape *shape, CpuLevel level, Precision precision) {
     Work work = {.count = shape->jobs, .precision = precision};
-    size_t element = shape->type == WEIGHT_F32 ? 4 : 2;
-    size_t matrix = (size_t)shape->depth * (size_t)shape->columns * element;
+    size_t matrix = weight_bytes(shape->type, shape->depth) * (size_t)shape->columns;
     int matrices = shape->activation == ACTIVATION_SWIGLU ? 2 : 1;
     size_t bytes = matrix * (size_t)(shape->jobs * matrices);
     double best = 1e9, end = now_s() + seconds;
@@ -97,7 +105,8 @@ static void print_shape(const Shape *shape, CpuLevel level, Precision precision)
             Matrix w = {.data = memory + at,
                         .type = shape->type,
                         .rows = shape->columns,
-                        .columns = shape->depth};
+                        .columns = shape->depth,
+                        .scales = scales};
             Matrix up = w;
             up.data = memory + at + matrix;
             at += matrix * (size_t)matrices;
@@ -116,10 +125,17 @@ static void print_shape(const Shape *shape, CpuLevel level, Precision precision)
         double took = now_s() - start;
         best = took < best ? took : best;
     } while (now_s() < end);
-    double operations = 2.0 * shape->rows * (double)(bytes / element);
+    double operations = 2.0 * shape->rows * shape->depth * shape->columns * shape->jobs * matrices;
     printf("%-34s %-12s %-5s %9.3f ms %8.0f GFLOP/s %7.1f GB/s\n", shape->name,
            cpu_level_name(level), precision == PRECISION_FAST ? "fast" : "exact", best * 1e3,
            operations / best / 1e9, (double)bytes / best / 1e9);
+}
+
+/* Does the level bring another way to multiply these weights than that of vectors of f32? */
+static bool is_fast(const Shape *shape, CpuLevel level) {
+    if (is_quantized(shape->type))
+        return level <= CPU_AVX2 || level == CPU_AVX512_VNNI || level == CPU_AMX;
+    return shape->type == WEIGHT_BF16 && (level == CPU_AVX2 || level > CPU_AVX512);
 }
 
 /* The same products by OpenBLAS, of f32 weights and as many threads: what a library would do. */
@@ -139,7 +155,7 @@ static void print_peer(const Shape *shape) {
            2 * products / best / 1e9);
 }
 
-/* ---- panels of the decoder's attention ---- */
+/* ---- panels of the attention of a prompt ---- */
 
 typedef struct Panels {
     const char *name;
@@ -148,10 +164,8 @@ typedef struct Panels {
 } Panels;
 
 static const Panels panels[] = {
-    {"prefill, q k^T", 32, 512, 128, true},
-    {"prefill, p v", 32, 128, 512, false},
-    {"decode, q k^T", 1, 1000, 128, true},
-    {"decode, p v", 1, 128, 1000, false},
+    {"prefill, q k^T", 32, 256, 128, true},
+    {"prefill, p v", 32, 128, 256, false},
 };
 
 #define REPEATS 16 /* tasks, that share the threads and b, as the queries of a head do */
@@ -287,6 +301,9 @@ int main(int argc, char **argv) {
     memory = map(MEMORY_BYTES);
     x = map(MEMORY_BYTES / 4);
     y = map(MEMORY_BYTES / 2);
+    scales = map(SCALE_BYTES);
+    for (size_t i = 0; i < SCALE_BYTES / sizeof *scales; i++)
+        scales[i] = bf16_nearest(0.001f);
     for (size_t i = 0; i < MEMORY_BYTES / 2; i++) /* small bf16 and f16 numbers */
         ((uint16_t *)memory)[i] = (uint16_t)(0x3C00 + i % 511);
     for (size_t i = 0; i < MEMORY_BYTES / 4 / sizeof *x; i++)
@@ -309,9 +326,9 @@ int main(int argc, char **argv) {
             print_peer(&shapes[i]);
         for (CpuLevel level = CPU_PORTABLE; level <= cpu_best_level(); level++) {
             cpu_force_level(level);
-            if (level <= CPU_AVX512)
+            if (level <= CPU_AVX512 && !is_quantized(shapes[i].type))
                 print_shape(&shapes[i], level, PRECISION_EXACT);
-            if (shapes[i].type == WEIGHT_BF16 && (level == CPU_AVX2 || level > CPU_AVX512))
+            if (is_fast(&shapes[i], level))
                 print_shape(&shapes[i], level, PRECISION_FAST);
         }
     }

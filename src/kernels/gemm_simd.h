@@ -138,22 +138,3 @@ TARGET void NAME(gemm_nn)(Panel a, Panel b, Panel c) {
     for (int n = 0; n < c.columns;)
         n += gemm_columns(a, b, false, c, n);
 }
-
-/* c = a b^T for up to ROWS rows of a: b as f32 weights. */
-TARGET void NAME(gemm_nt_few)(Panel a, Panel b, Panel c) {
-    float sums[ROWS * TILE_COLUMNS];
-    Lying l = {.count = a.columns};
-    for (int r = 0; r < a.rows; r++)
-        l.x[r] = a.data + (size_t)r * (size_t)a.stride;
-    for (int n = 0; n < b.rows; n += COLUMNS) {
-        int columns = min_int(COLUMNS, b.rows - n);
-        const float *first = b.data + (size_t)n * (size_t)b.stride;
-        for (int i = 0; i < COLUMNS; i++)
-            l.w[i] = (const char *)(first + (size_t)min_int(i, columns - 1) * (size_t)b.stride);
-        l.next = (const char *)(first + COLUMNS * (size_t)b.stride);
-        multiply_rows(&l, WEIGHT_F32, a.rows, sums, true);
-        for (int r = 0; r < a.rows; r++)
-            memcpy(c.data + (size_t)r * (size_t)c.stride + n, sums + r * TILE_COLUMNS,
-                   (size_t)columns * sizeof *sums);
-    }
-}

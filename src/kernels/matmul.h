@@ -99,6 +99,7 @@ typedef struct Panel {
     int stride;
 } Panel;
 
+/* A row of c does not depend on the other rows of a, to the last bit. */
 void gemm_nt(Panel a, Panel b, Panel c); /* c[m][n] = a[m][k] b[n][k]^T */
 void gemm_nn(Panel a, Panel b, Panel c); /* c[m][n] = a[m][k] b[k][n] */
 

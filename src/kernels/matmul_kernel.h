@@ -51,11 +51,11 @@ MultiplyTile multiply_many_amx;                     /* likewise */
 MultiplyTile multiply_many_integers_avx2, multiply_many_integers_vnni;
 MultiplyTile multiply_many_bytes_vnni, multiply_many_bytes_amx; /* of quantized weights */
 
-/* As gemm_nt and gemm_nn; `few` is for up to 3 rows of a. */
+/* As gemm_nt and gemm_nn. */
 typedef void MultiplyPanels(Panel a, Panel b, Panel c);
-MultiplyPanels gemm_nt_few_portable, gemm_nt_portable, gemm_nn_portable;
-MultiplyPanels gemm_nt_few_avx2, gemm_nt_avx2, gemm_nn_avx2;
-MultiplyPanels gemm_nt_few_avx512, gemm_nt_avx512, gemm_nn_avx512;
+MultiplyPanels gemm_nt_portable, gemm_nn_portable;
+MultiplyPanels gemm_nt_avx2, gemm_nn_avx2;
+MultiplyPanels gemm_nt_avx512, gemm_nn_avx512;
 
 /* As attend_keys and attend_values. */
 typedef void AttendRows(const float *x, const Matrix *rows, float *y);

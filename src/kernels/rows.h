@@ -19,12 +19,12 @@ void layer_norm(const float *x, const float *weight, const float *bias, int widt
 /* y = x / sqrt(mean(x^2) + epsilon) * weight. All [width]; y may be x. */
 void rms_norm(const float *x, const float *weight, int width, float epsilon, float *y);
 
-/* In place; a row that holds NaN or +infinity becomes NaN. x: [width], width >= 1 */
+/* In place; a row that holds NaN or an infinity becomes NaN. x: [width], width >= 1 */
 void softmax(float *x, int width);
 
 /*
  * The same but for the division, for a softmax that is put together from parts: x becomes
- * exp(x - most), *sum their sum (NaN if x holds NaN or +infinity), and most is returned.
+ * exp(x - most), *sum their sum (NaN if x holds NaN or an infinity), and most is returned.
  */
 float softmax_part(float *x, int width, float *sum);
 

@@ -1,5 +1,6 @@
 #include "model/config.h"
 
+#include "base/numbers.h"
 #include "model/json.h"
 #include "model/tokenizer.h"
 
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #define CONFIG_MAX_BYTES (1 << 20)
+#define CONFIG_MAX_CHOSEN 64 /* experts of a token: choosing takes the square of their number */
 
 /*
  * A reader carries the first error: after one, every later call is a no-op that
@@ -149,8 +151,8 @@ static void read_decoder(Reader *reader, DecoderConfig *decoder) {
     decoder->dense_width =
         language_integer(reader, "intermediate_size", any_dense ? -1 : 1, 1, 1 << 20);
     decoder->experts = language_integer(reader, "n_routed_experts", any_moe ? -1 : 1, 1, 1 << 12);
-    decoder->experts_per_token =
-        language_integer(reader, "num_experts_per_tok", any_moe ? -1 : 1, 1, decoder->experts);
+    decoder->experts_per_token = language_integer(reader, "num_experts_per_tok", any_moe ? -1 : 1,
+                                                  1, min_int(decoder->experts, CONFIG_MAX_CHOSEN));
     decoder->expert_width =
         language_integer(reader, "moe_intermediate_size", any_moe ? -1 : 1, 1, 1 << 18);
     int shared = language_integer(reader, "n_shared_experts", any_moe ? -1 : 1, 1, 64);

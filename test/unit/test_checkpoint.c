@@ -212,6 +212,22 @@ static void fields_are_checked(void **state) {
     }
 }
 
+static void set_field(json_t *config, const char *field, int value) {
+    json_object_set_new(config, field, json_integer(value));
+    json_object_set_new(json_object_get(config, "language_config"), field, json_integer(value));
+}
+
+/* Where a small file could keep a backend busy for hours, at no place where a cancel is looked for.
+ */
+static void few_experts_are_chosen(void **state) {
+    (void)state;
+    json_t *config = read_json("config.json");
+    set_field(config, "n_routed_experts", 4096);
+    set_field(config, "num_experts_per_tok", 65);
+    write_json("config.json", config);
+    assert_refused(OCR_MODEL_CONFIG, "num_experts_per_tok");
+}
+
 static void both_places_of_a_field_agree(void **state) {
     (void)state;
     json_t *config = read_json("config.json");
@@ -587,6 +603,7 @@ int main(void) {
         TEST(missing_files_are_named),
         TEST(files_must_be_files),
         TEST(fields_are_checked),
+        TEST(few_experts_are_chosen),
         TEST(both_places_of_a_field_agree),
         TEST(auto_follows_the_rules),
         TEST(shapes_are_checked),

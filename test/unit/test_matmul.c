@@ -532,6 +532,15 @@ static void check_gemm(int m, int n, int k, bool transposed) {
             fail_msg("%s %d x %d x %d: %d, %d: %g, not %g", transposed ? "nt" : "nn", m, n, k, r,
                      column, (double)c.data[i], sum);
     }
+    memcpy(before, c.data, floats * sizeof *before);
+    for (int r = 0; r < m; r++) { /* each row by itself */
+        Panel row_a = a, row_c = c;
+        row_a.data += r * a.stride;
+        row_c.data += r * c.stride;
+        row_a.rows = row_c.rows = 1;
+        (transposed ? gemm_nt : gemm_nn)(row_a, b, row_c);
+    }
+    assert_memory_equal(before, c.data, floats * sizeof *before);
     free(before);
     for (int i = 0; i < 3; i++)
         release(memory[i]);

@@ -190,12 +190,12 @@ static void argmaxes(void **state) {
 /* One bad value anywhere spoils the whole row: nothing hides it. */
 static void bad_values_show(void **state) {
     (void)state;
-    static const float bad[] = {NAN, INFINITY};
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
     uint64_t random = 9;
     for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
         cpu_force_level((CpuLevel)level);
         for (int w = 0; w < WIDTHS; w++)
-            for (int b = 0; b < 2; b++) {
+            for (size_t b = 0; b < sizeof bad / sizeof *bad; b++) {
                 fill(&random, widths[w], 1);
                 x[random_between(&random, 0, widths[w] - 1)] = bad[b];
                 assert_false(isfinite(log_sum_exp(x, widths[w])));
