@@ -82,19 +82,6 @@ static void tell_of_more_pages(void) {
                      errhint("Use ocr_pages() to read them all.")));
 }
 
-/* A page that cannot be drawn is a page, too. */
-static bool has_another_page(Pdf *pdf) {
-    OcrBytes image;
-    OcrError err;
-    int number;
-
-    if (!pdf_next(pdf, &image, &number, &err))
-        return false;
-    if (err.code == OCR_OK)
-        pfree(unconstify(uint8_t *, image.data));
-    return true;
-}
-
 static OcrCode first_page_of_pdf(OcrBytes bytes, OcrBytes *image, OcrError *err) {
     Pdf *pdf;
     int number;
@@ -103,7 +90,7 @@ static OcrCode first_page_of_pdf(OcrBytes bytes, OcrBytes *image, OcrError *err)
         return err->code;
     if (!pdf_next(pdf, image, &number, err))
         ocr_fail(err, OCR_IMAGE_EMPTY, "the PDF has no pages");
-    else if (err->code == OCR_OK && has_another_page(pdf))
+    else if (err->code == OCR_OK && pdf_has_next(pdf))
         tell_of_more_pages();
     pdf_close(pdf);
     return err->code;

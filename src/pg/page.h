@@ -46,7 +46,7 @@ typedef struct PagePlan {
     OcrPlan plan;
 } PagePlan;
 
-/* That, from the image's headers alone. Errors as page_read. */
+/* That, from the image's headers alone; a PDF's first page is drawn. Errors as page_read. */
 OcrCode page_plan(const PageInput *input, PagePlan *out, OcrError *err);
 
 /* OCR_IMAGE_TOO_LARGE if two blocks of that size together are more than a page may take. */

@@ -1,6 +1,7 @@
 #include "postgres.h"
 #include "pg/compat.h"
 
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "storage/fd.h"
@@ -27,11 +28,21 @@
 /* pdftoppm's exit status for pages that are not there, among other things. */
 #define STATUS_NO_SUCH_PAGE 99
 
+/* A shell that runs the program ends with this and the number of the signal that stopped it. */
+#define STATUS_SIGNAL 128
+
 /* Between the words of the command. */
 #define BLANKS " \t\r\n"
 
 /* After so many pages in a row that could not be drawn, the document ends. */
 #define MAX_FAULTS 10
+
+/*
+ * How long a page that nobody will read is waited for, to say that it is there. A program that has
+ * drawn its last page ends within milliseconds, on a busy machine too; one that works on after a
+ * second draws another.
+ */
+#define LOOK_AHEAD_MS 1000
 
 struct Pdf {
     MemoryContext context; /* "deepseek_ocr PDF" */
@@ -42,13 +53,19 @@ struct Pdf {
     int last;                   /* INT_MAX: to the end */
     Subprocess *process;        /* NULL: to be started with page `next` */
     bool delivered;             /* the process has given a page */
+    bool opened;                /* a process got as far as to draw a page, or to fail at one */
     int faults;                 /* pages in a row that failed, up to the last one */
     uint8_t head[HEADER_BYTES]; /* output that no page has got yet */
     size_t head_size;
 };
 
 /* How an attempt to get a page from the program ended. */
-typedef enum Outcome { OUTCOME_PAGE, OUTCOME_FAULT, OUTCOME_END } Outcome;
+typedef enum Outcome {
+    OUTCOME_PAGE,
+    OUTCOME_FAULT,   /* of the page */
+    OUTCOME_REFUSAL, /* the same, or the program can do nothing with the whole PDF */
+    OUTCOME_END
+} Outcome;
 
 bool pdf_recognise(OcrBytes bytes) {
     size_t range = Min(bytes.size, SIGNATURE_RANGE), length = strlen(SIGNATURE);
@@ -156,36 +173,45 @@ static OcrCode fail_late(const Pdf *pdf, OcrError *err) {
                     setting_pdf_timeout);
 }
 
-static OcrCode fail_drawing(const Pdf *pdf, int status, OcrError *err) {
+static OcrCode fail_drawing(const Pdf *pdf, Outcome outcome, int status, OcrError *err) {
     const char *complaint = subprocess_complaint(pdf->process);
+    bool whole = outcome == OUTCOME_REFUSAL && !pdf->opened;
 
-    return ocr_fail(err, OCR_IMAGE_DAMAGED, "the PDF could not be drawn (exit status %d)%s%s",
-                    status, complaint[0] ? "\n" : "", complaint);
+    return ocr_fail(err, OCR_IMAGE_DAMAGED, "%s could not be drawn (exit status %d)%s%s",
+                    whole ? "the PDF" : psprintf("page %d of the PDF", pdf->next), status,
+                    complaint[0] ? "\n" : "", complaint);
 }
 
 /*
- * What it means that the program's output has ended between two pages. With
+ * What the status means with which the program ended between two pages. With
  * success there are no more; so it is where a program that was asked for later
- * pages alone does not know them. Else something went wrong with this page.
+ * pages alone does not know them. Else something went wrong with this page: the
+ * program may have crashed under a wrapper, or does not get further.
  */
+static Outcome judge_status(const Pdf *pdf, int status) {
+    if (status == 0)
+        return OUTCOME_END;
+    if (pdf->delivered || (status > STATUS_SIGNAL && status < STATUS_SIGNAL + NSIG))
+        return OUTCOME_FAULT;
+    return status == STATUS_NO_SUCH_PAGE && pdf->next > 1 ? OUTCOME_END : OUTCOME_REFUSAL;
+}
+
+/* What it means that the program's output has ended between two pages. */
 static Outcome judge_end(Pdf *pdf, TimestampTz deadline, OcrError *err) {
     int status = subprocess_wait(pdf->process, deadline);
-    bool exited = WIFEXITED(status);
+    Outcome outcome = OUTCOME_FAULT;
 
-    if (exited && WEXITSTATUS(status) == 0)
-        return OUTCOME_END;
-    if (exited && !pdf->delivered &&
-        (pdf->faults > 0 || (pdf->next > 1 && WEXITSTATUS(status) == STATUS_NO_SUCH_PAGE)))
-        return OUTCOME_END;
-    if (exited)
-        fail_drawing(pdf, WEXITSTATUS(status), err);
-    else if (GetCurrentTimestamp() >= deadline)
+    if (WIFEXITED(status)) {
+        outcome = judge_status(pdf, WEXITSTATUS(status));
+        if (outcome != OUTCOME_END)
+            fail_drawing(pdf, outcome, WEXITSTATUS(status), err);
+    } else if (GetCurrentTimestamp() >= deadline)
         fail_late(pdf, err);
     else
         ocr_fail(err, OCR_IMAGE_DAMAGED,
                  "the program that drew page %d of the PDF was stopped by signal %d", pdf->next,
                  WTERMSIG(status));
-    return OUTCOME_FAULT;
+    return outcome;
 }
 
 static OcrCode fail_cut(const Pdf *pdf, OcrError *err) {
@@ -258,8 +284,12 @@ static OcrCode read_body(Pdf *pdf, TimestampTz deadline, size_t length, uint8_t 
     return OCR_OK;
 }
 
+static TimestampTz in_milliseconds(int milliseconds) {
+    return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
+}
+
 static Outcome read_page(Pdf *pdf, OcrBytes *image, OcrError *err) {
-    TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), setting_pdf_timeout);
+    TimestampTz deadline = in_milliseconds(setting_pdf_timeout);
     uint64_t length;
     Outcome outcome = read_header(pdf, deadline, &length, err);
     uint8_t *page;
@@ -319,12 +349,29 @@ OcrCode pdf_open(OcrBytes bytes, int first, int last, Pdf **out, OcrError *err) 
 /* Another page that failed: begin anew with the next one, unless it looks hopeless. */
 static void give_up_after(Pdf *pdf, OcrError *err) {
     OcrError fault = *err;
+    int line = (int)strcspn(fault.message, "\n"); /* what follows are the program's words */
 
     if (++pdf->faults < MAX_FAULTS)
         return;
-    ocr_fail(err, fault.code, "%s; after %d such pages in a row the rest is not tried",
-             fault.message, MAX_FAULTS);
+    ocr_fail(err, fault.code, "%.*s; after %d such pages in a row the rest is not tried%s", line,
+             fault.message, MAX_FAULTS, fault.message + line);
     pdf->last = 0;
+}
+
+/*
+ * The next page from the program. Where it was refused at its first start, and
+ * is so again, the PDF is to blame, or the program; the first page's error has told.
+ */
+static Outcome draw_page(Pdf *pdf, OcrBytes *image, OcrError *err) {
+    Outcome outcome;
+
+    if (pdf->process == NULL)
+        start_process(pdf);
+    outcome = read_page(pdf, image, err);
+    if (outcome == OUTCOME_REFUSAL && !pdf->opened && pdf->faults > 0)
+        return OUTCOME_END;
+    pdf->opened |= outcome != OUTCOME_REFUSAL;
+    return outcome;
 }
 
 bool pdf_next(Pdf *pdf, OcrBytes *image, int *number, OcrError *err) {
@@ -332,9 +379,7 @@ bool pdf_next(Pdf *pdf, OcrBytes *image, int *number, OcrError *err) {
 
     if (pdf->next > pdf->last)
         return false;
-    if (pdf->process == NULL)
-        start_process(pdf);
-    outcome = read_page(pdf, image, err);
+    outcome = draw_page(pdf, image, err);
     if (outcome == OUTCOME_END) {
         pdf->last = 0;
         return false;
@@ -349,6 +394,18 @@ bool pdf_next(Pdf *pdf, OcrBytes *image, int *number, OcrError *err) {
     }
     *number = pdf->next++;
     return true;
+}
+
+bool pdf_has_next(Pdf *pdf) {
+    TimestampTz deadline = in_milliseconds(Min(LOOK_AHEAD_MS, setting_pdf_timeout));
+    uint64_t length;
+    OcrError err;
+
+    if (pdf->next > pdf->last)
+        return false;
+    if (pdf->process == NULL)
+        start_process(pdf);
+    return read_header(pdf, deadline, &length, &err) != OUTCOME_END;
 }
 
 void pdf_close(Pdf *pdf) {

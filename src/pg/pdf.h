@@ -30,6 +30,13 @@ OcrCode pdf_open(OcrBytes bytes, int first, int last, Pdf **out, OcrError *err);
  */
 bool pdf_next(Pdf *pdf, OcrBytes *image, int *number, OcrError *err);
 
+/*
+ * Is there probably a page behind those that pdf_next gave? One that cannot be
+ * drawn is a page, too, and so is one that is not drawn within a second: it is not
+ * waited for. Nothing but pdf_close may follow.
+ */
+bool pdf_has_next(Pdf *pdf);
+
 void pdf_close(Pdf *pdf);
 
 /* May deepseek_ocr.pdf_command be this? If not, *problem says why. */

@@ -157,9 +157,26 @@ elsif ($mode eq 'huge') { print "P6\n20000 20000\n255\n", "\0" x 1000 while 1 }
 elsif ($mode eq 'junk') { print 'y' x 1000 while 1 }
 elsif ($mode eq 'cut') { print "P5\n300 200\n255\n", 'x' x 1000 }
 elsif ($mode eq 'memory') { my @all; push @all, 'x' x 1e8 for 1 .. 100; page() }
+elsif ($mode =~ /^(\w+)-at-([\d,]+)$/) # a document of five pages, of which some are bad
+{
+	my ($how, %bad) = ($1, map { $_ => 1 } split /,/, $2);
+	exit 99 if $first > 5;
+	for ($first .. 5)
+	{
+		if ($bad{$_}) { $how eq 'crash' ? kill SEGV => $$ : exit $how }
+		page();
+	}
+}
+elsif ($mode eq 'worn') { page() if $first == 1; print STDERR "worn out\n"; exit 1 }
+elsif ($mode eq 'begin') { page(); print "P5\n300 200\n255\n", 'x' x 1000; sleep 1000 }
 elsif ($mode eq 'talk') { print STDERR 'words ' x 100, "\n" for 1 .. 10000; page() for 1 .. 2 }
 PERL
 chmod 0755, $fake;
+
+# The same under a shell, which makes an exit status of a crash.
+my $wrapper = "$folder/wrapper.sh";
+write_file($wrapper, "#!/bin/sh\n$fake \"\$@\"\nexit \$?\n");
+chmod 0755, $wrapper;
 
 # Processes of the fake program that are left, and temporary files.
 sub leftovers
@@ -218,6 +235,26 @@ is(fake_pages('crash'), <<OUT =~ s/\n\z//r, 'a page at which the program crashes
 OUT
 like(fake_pages('always'), qr/^10\|OC004\|.* signal 9; after 10 such pages in a row the rest is not tried\z/m,
 	'a program that always crashes');
+
+# The numbers of the pages, each with the SQLSTATE of its error.
+sub fake_numbers
+{
+	return join ' ', fake_pages(@_) =~ s/^(\d+)\|(\w*)\|.*/$1$2/mgr =~ /\S+/g;
+}
+
+my $wrapped = sub { "SET deepseek_ocr.pdf_command = '$wrapper $_[0] %f %l';" };
+is(fake_numbers('crash-at-3,4'), '1 2 3OC004 4OC004 5', 'two pages at which the program crashes');
+is(fake_numbers('wrapped', $wrapped->('crash-at-3,4')), '1 2 3OC004 4OC004 5', 'and under a wrapper');
+like(fake_pages('wrapped', $wrapped->('crash-at-3,4')),
+	qr/^4\|OC004\|page 4 of the PDF could not be drawn \(exit status 139\)/m, 'which says so by its exit status');
+is(fake_numbers('wrapped', $wrapped->('crash-at-1,2')), '1OC004 2OC004 3 4 5', 'the first pages');
+is(fake_numbers('wrapped', $wrapped->('crash-at-5')), '1 2 3 4 5OC004', 'no page is made up behind the last');
+is(fake_numbers('1-at-3,4,5'), '1 2 3OC004 4OC004 5OC004', 'a program that gives up at some pages');
+is(fake_numbers('1-at-1'), '1OC004 2 3 4 5', 'at the first page alone');
+is(fake_numbers('127-at-1,2,3,4,5'), '1OC004', 'at all pages');
+is(fake_numbers('worn'), join(' ', 1, map { "${_}OC004" } 2 .. 11), 'a program that works once');
+like(fake_pages('worn'), qr/^11\|OC004\|page 11 of the PDF .* \(exit status 1\); after 10 such pages in a row the rest is not tried: worn out\z/m,
+	'is not asked for ever');
 is(fake_pages('fail'), '1|OC004|the PDF could not be drawn (exit status 7): no ink', 'a program that says why it fails');
 like(fake_pages('huge'), qr/^1\|OC005\|the image is 20000 x 20000 pixels/, 'pictures that are too large');
 like(fake_pages('junk'), qr/^1\|OC004\|the PNM is damaged/, 'no pictures');
@@ -225,6 +262,24 @@ like(fake_pages('cut'), qr/^1\|OC004\|the drawing of page 1 of the PDF ends too 
 like(fake_pages('memory'), qr/^1\|OC004\|/, 'too much memory');
 is(fake_pages('talk'), "1||\n2||", 'too many complaints do no harm');
 like(fake_pages('sleep', 'SET deepseek_ocr.pdf_timeout = 200;'), qr/^1\|OC005\|/, 'no answer');
+
+# Whether a function that reads one page hears of a second one, and how long it takes. pdf_timeout is a minute.
+sub look_behind
+{
+	my ($mode) = @_;
+	my ($ret, $out, $err) = $node->psql('postgres', "SET deepseek_ocr.pdf_command = '$fake $mode %f %l';\n"
+		  . "\\timing on\nSELECT vision_token_count('%PDF-', 'tiny');");
+	nothing_left("behind the first page of $mode");
+	like($out, qr/^\d+$/m, "$mode: the first page is read");
+	cmp_ok(($out =~ /^Time: ([\d.]+) ms/m)[0], '<', 30000, "$mode: soon");
+	return $err =~ /more than one page/ ? 1 : 0;
+}
+
+is(look_behind('report'), 0, 'there is none');
+is(look_behind('crash-at-4'), 1, 'there is one');
+is(look_behind('begin'), 1, 'there is one of which the beginning is enough');
+is(look_behind('slow'), 1, 'there may be one that takes too long');
+is(look_behind('1-at-2'), 1, 'one that cannot be drawn is one, too');
 
 like(($node->psql('postgres', "SET deepseek_ocr.pdf_command = ''; SELECT ocr('%PDF-')"))[2],
 	qr/ERROR:  PDF documents are not read here/, 'PDF documents can be refused');
