@@ -39,10 +39,10 @@
 
 /*
  * How long a page that nobody will read is waited for, to say that it is there. A program that has
- * drawn its last page ends within milliseconds, on a busy machine too; one that works on after a
- * second draws another.
+ * drawn its last page ends within milliseconds; one that is still at work after seconds draws
+ * another.
  */
-#define LOOK_AHEAD_MS 1000
+#define LOOK_AHEAD_MS 3000
 
 struct Pdf {
     MemoryContext context; /* "deepseek_ocr PDF" */

@@ -32,7 +32,7 @@ bool pdf_next(Pdf *pdf, OcrBytes *image, int *number, OcrError *err);
 
 /*
  * Is there probably a page behind those that pdf_next gave? One that cannot be
- * drawn is a page, too, and so is one that is not drawn within a second: it is not
+ * drawn is a page, too, and so is one that is not drawn within seconds: it is not
  * waited for. Nothing but pdf_close may follow.
  */
 bool pdf_has_next(Pdf *pdf);
