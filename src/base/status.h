@@ -18,7 +18,7 @@ typedef enum OcrCode {
     OCR_IMAGE_FORMAT,      /* not an image of a known format */
     OCR_IMAGE_UNSUPPORTED, /* a known format in a variant that is not read */
     OCR_IMAGE_DAMAGED,     /* truncated or inconsistent */
-    OCR_IMAGE_TOO_LARGE,   /* more pixels than the caller allows */
+    OCR_IMAGE_TOO_LARGE,   /* more pixels, memory, pages or time than the caller allows */
     OCR_IMAGE_ASPECT,      /* so narrow that a side vanishes in the model's view */
     OCR_PROMPT,            /* not UTF-8, or more than one <image> */
     OCR_CONTEXT,           /* prompt and image do not fit the model's context */

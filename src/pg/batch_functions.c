@@ -20,6 +20,7 @@
 
 #include "pg/arguments.h"
 #include "pg/batch.h"
+#include "pg/row.h"
 
 /* ---- ocr_batch() ---- */
 
@@ -151,12 +152,10 @@ static bool next_row(void *owner, BatchPage *page, MemoryContext kept, OcrError 
 static void put_row(void *owner, const BatchPage *page) {
     const QueryReader *reader = owner;
     const char *key = page->item;
-    bool bad = page->sqlstate != 0;
-    Datum values[] = {key ? CStringGetTextDatum(key) : (Datum)0, PointerGetDatum(page->content),
-                      bad ? CStringGetTextDatum(page->message) : (Datum)0,
-                      bad ? CStringGetTextDatum(unpack_sql_state(page->sqlstate)) : (Datum)0};
-    bool nulls[] = {key == NULL, page->content == NULL, !bad, !bad};
+    Datum values[4] = {key ? CStringGetTextDatum(key) : (Datum)0};
+    bool nulls[4] = {key == NULL};
 
+    put_reading(page->content, page->message, page->sqlstate, values + 1, nulls + 1);
     tuplestore_putvalues(reader->result->setResult, reader->result->setDesc, values, nulls);
 }
 

@@ -1,7 +1,7 @@
 /*
  * document.h - a document's pages, one after the other.
  *
- * A document is an image, or a TIFF of several pages. Its pages are visited in
+ * A document is an image, a TIFF of several pages, or a PDF. Its pages are visited in
  * order, none is kept, and one that cannot be read does not hide the next:
  *
  *     Document *document = document_open(bytes, 1, 0);

@@ -168,14 +168,10 @@ Datum ocr_detail(PG_FUNCTION_ARGS) {
 
 /* A row of ocr_try(): the text, or what is wrong with the page. */
 static Datum try_row(FunctionCallInfo fcinfo, text *read, const char *error, int sqlstate) {
-    bool failed = read == NULL;
-    Datum values[] = {PointerGetDatum(read), (Datum)0, (Datum)0};
-    bool nulls[] = {failed, !failed, !failed};
+    Datum values[3];
+    bool nulls[3];
 
-    if (failed) {
-        values[1] = CStringGetTextDatum(error);
-        values[2] = CStringGetTextDatum(unpack_sql_state(sqlstate));
-    }
+    put_reading(read, error, sqlstate, values, nulls);
     return row_value(row_type(fcinfo), values, nulls);
 }
 

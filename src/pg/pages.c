@@ -4,12 +4,12 @@
 #include "postgres.h"
 #include "pg/compat.h"
 
-#include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
 #include "pg/arguments.h"
 #include "pg/batch.h"
 #include "pg/document.h"
+#include "pg/row.h"
 
 typedef struct PageReader {
     Document *document;
@@ -30,12 +30,10 @@ static bool next_page(void *owner, BatchPage *page, MemoryContext kept, OcrError
 static void put_row(void *owner, const BatchPage *page) {
     const PageReader *reader = owner;
     const int *number = page->item;
-    bool failed = page->sqlstate != 0;
-    Datum values[] = {Int32GetDatum(*number), PointerGetDatum(page->content),
-                      failed ? CStringGetTextDatum(page->message) : (Datum)0,
-                      failed ? CStringGetTextDatum(unpack_sql_state(page->sqlstate)) : (Datum)0};
-    bool nulls[] = {false, failed, !failed, !failed};
+    Datum values[4] = {Int32GetDatum(*number)};
+    bool nulls[4] = {false};
 
+    put_reading(page->content, page->message, page->sqlstate, values + 1, nulls + 1);
     tuplestore_putvalues(reader->result->setResult, reader->result->setDesc, values, nulls);
 }
 

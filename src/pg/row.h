@@ -1,12 +1,14 @@
 /*
- * row.h - the row type that a function was declared to return.
+ * row.h - rows that functions return.
  */
 #ifndef PG_ROW_H
 #define PG_ROW_H
 
 #include "access/htup_details.h"
 #include "funcapi.h"
+#include "utils/builtins.h"
 
+/* The row type that a function was declared to return. */
 static inline TupleDesc row_type(FunctionCallInfo fcinfo) {
     TupleDesc columns;
 
@@ -17,6 +19,19 @@ static inline TupleDesc row_type(FunctionCallInfo fcinfo) {
 
 static inline Datum row_value(TupleDesc columns, Datum *values, bool *nulls) {
     return HeapTupleGetDatum(heap_form_tuple(columns, values, nulls));
+}
+
+/* Columns text, error, sqlstate. content: NULL where there is none; sqlstate: 0 if nothing is wrong
+ */
+static inline void put_reading(text *content, const char *error, int sqlstate, Datum *values,
+                               bool *nulls) {
+    bool failed = sqlstate != 0;
+
+    values[0] = PointerGetDatum(content);
+    values[1] = failed ? CStringGetTextDatum(error) : (Datum)0;
+    values[2] = failed ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum)0;
+    nulls[0] = content == NULL;
+    nulls[1] = nulls[2] = !failed;
 }
 
 #endif
