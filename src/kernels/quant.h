@@ -4,7 +4,9 @@
  * A row is cut into blocks along the dimension that is summed, and each block has
  * a scale, the upper half of an f32 (bf16). A block of Q8 is as long as a cache
  * line, a vector register and a row of a matrix unit's tile are wide, so that every
- * kernel can use the weights as they lie. The last block of a row may be shorter.
+ * kernel can use the weights as they lie. The quantizer begins its file's data at a cache
+ * line, so that no block is parted between two where the shapes of a model are multiples
+ * of a block. The last block of a row may be shorter.
  *
  *   Q8   int8 q[columns];            value = scale[k / 64] * q[k], q in -127..127
  *   Q4   uint8 q[blocks][16];        value = scale[k / 32] * (nibble - 8);

@@ -21,6 +21,7 @@
 #define STEP_VALUES (1 << 19)  /* rounded in one step */
 #define STEP_BYTES (1 << 18)   /* copied in one step */
 #define FLUSH_BYTES (32 << 20) /* written between two requests to bring them to disk */
+#define CACHE_LINE 64          /* where the data begins, see quant.h */
 #define NAME_SIZE 512
 #define SMALL_FILE_BYTES (64 << 20)
 #define SMALL_FILES (sizeof small_files / sizeof *small_files)
@@ -182,18 +183,20 @@ static OcrCode write_header(OcrQuantizer *quantizer, const json_t *header, OcrEr
     char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
     if (!text)
         return ocr_fail(err, OCR_OUT_OF_MEMORY, "no memory for the header of the new model");
-    size_t length = strlen(text), padded = (length + 7) / 8 * 8;
+    size_t length = strlen(text), data = (8 + length + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    char blanks[CACHE_LINE];
     uint8_t size[8];
+    memset(blanks, ' ', sizeof blanks);
     for (int i = 0; i < 8; i++)
-        size[i] = (uint8_t)((uint64_t)padded >> (8 * i));
-    quantizer->data = (int64_t)(8 + padded);
+        size[i] = (uint8_t)((uint64_t)(data - 8) >> (8 * i));
+    quantizer->data = (int64_t)data;
     quantizer->total += quantizer->data;
     quantizer->written = quantizer->data;
     OcrCode code = write_at(quantizer, size, 8, 0, err);
     if (!code)
         code = write_at(quantizer, text, (int64_t)length, 8, err);
     if (!code)
-        code = write_at(quantizer, "       ", (int64_t)(padded - length), 8 + (int64_t)length, err);
+        code = write_at(quantizer, blanks, (int64_t)(data - 8 - length), 8 + (int64_t)length, err);
     free(text);
     return code;
 }

@@ -69,6 +69,21 @@ static void quantize(const char *source, OcrQuantType type) {
     assert_false(exists(".partial"));
 }
 
+/* Where the data begins in the target's weights. */
+static uint64_t data_place(void) {
+    char path[PATH_MAX + 64];
+    uint8_t size[8];
+    uint64_t place = 0;
+    snprintf(path, sizeof path, "%s/model.safetensors", target);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fread(size, 1, sizeof size, file), sizeof size);
+    fclose(file);
+    for (int i = 7; i >= 0; i--)
+        place = place << 8 | size[i];
+    return sizeof size + place;
+}
+
 static OcrModelInfo info_of(const char *model_folder) {
     OcrError err;
     OcrModel *model;
@@ -339,6 +354,12 @@ static void q8_has_the_parameters_of_its_source(void **state) {
     assert_int_equal(info_of(target).parameters, info_of(NANO).parameters);
 }
 
+static void blocks_are_not_parted_between_cache_lines(void **state) {
+    (void)state;
+    quantize(NANO, OCR_QUANT_Q8);
+    assert_int_equal(data_place() % 64, 0);
+}
+
 static void a_copy_is_not_quantized_again(void **state) {
     (void)state;
     OcrError err;
@@ -375,6 +396,7 @@ int main(void) {
         TEST(a_target_is_never_overwritten),
         TEST(remains_are_taken_over),
         TEST(q8_has_the_parameters_of_its_source),
+        TEST(blocks_are_not_parted_between_cache_lines),
         TEST(a_copy_is_not_quantized_again),
     };
     return cmocka_run_group_tests(tests, start_pool, stop_pool);
