@@ -162,12 +162,13 @@ void pool_watch(OcrPool *pool, bool (*interrupted)(void)) {
 }
 
 void pool_run(OcrPool *pool, int chunks, PoolTask task, void *context) {
-    if (chunks <= 0 || pool_interrupted(pool))
-        return;
-    if (chunks == 1) { /* not worth the others' attention */
-        task(context, 0, 0);
+    if (pool->threads == 1 || chunks <= 1) { /* nobody else, or not worth their attention */
+        for (int i = 0; i < chunks && !pool_interrupted(pool); i++)
+            task(context, i, 0);
         return;
     }
+    if (pool_interrupted(pool))
+        return;
     pool->task = task;
     pool->context = context;
     pool->chunks = chunks;
