@@ -248,8 +248,13 @@ static int64_t products(const Loop *loop) {
     return total;
 }
 
-/* Enough chunks for threads to end together, but none that is not worth handing out. */
+/*
+ * Enough chunks for threads to end together, but none that is not worth handing out. A thread
+ * that is alone takes whole tiles, between which it can be interrupted.
+ */
 static int cut(Loop *loop, int threads) {
+    if (threads == 1)
+        return number_chunks(loop, TILE_COLUMNS);
     int64_t worth = products(loop) / LEAST_PRODUCTS;
     int wanted = threads * FEW_CHUNKS;
     for (int i = 0; i < loop->count; i++)
@@ -310,7 +315,8 @@ static void multiply_chunk(void *context, int chunk, int thread) {
 void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *pool, void *scratch) {
     Kernels kernels = kernels_for(jobs, count, precision);
     QuantSpace *space = scratch;
-    Loop loop = {.scratch = (Scratch *)(space + 1)};
+    Loop loop; /* not cleared, as it is large: only plans that were made are read */
+    loop.scratch = (Scratch *)(space + 1);
     while (count > 0) {
         int taken = plan_jobs(&loop, jobs, count, &kernels, space);
         for (int t = 0; t < pool_threads(pool); t++)
