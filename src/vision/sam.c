@@ -136,11 +136,11 @@ static void mlp(Sam *sam, int layer, const Compute *compute) {
     const SamBlock *block = &sam->weights->blocks[layer];
     int positions = sam->side * sam->side, width = sam->config->width,
         inner = sam->config->mlp_width;
-    norm_rows((NormRows){sam->x, sam->y, &block->norm2, positions, width, EPSILON}, compute);
     for (int first = 0; first < positions; first += CHUNK_ROWS) {
         int rows = min_int(CHUNK_ROWS, positions - first);
         float *x = sam->x + (size_t)first * (size_t)width;
-        compute_matmul(compute, (Matmul){.x = sam->y + (size_t)first * (size_t)width,
+        norm_rows((NormRows){x, sam->y, &block->norm2, rows, width, EPSILON}, compute);
+        compute_matmul(compute, (Matmul){.x = sam->y,
                                          .rows = rows,
                                          .x_stride = width,
                                          .w = block->lin1.w,
