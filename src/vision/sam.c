@@ -175,17 +175,19 @@ static void column_task(void *context, int chunk, int thread) {
     int position = task->first + chunk;
     int top = position / task->out_side * task->stride - 1;
     int left = position % task->out_side * task->stride - 1;
-    float *out = task->columns + (size_t)chunk * 9 * (size_t)task->channels;
+    size_t channels = (size_t)task->channels;
+    float *out = task->columns + (size_t)chunk * 9 * channels;
+    const float *taps[9]; /* their channels; NULL beyond the edge */
     (void)thread;
     for (int k = 0; k < 9; k++) {
         int y = top + k / 3, x = left + k % 3;
         bool inside = y >= 0 && y < task->in_side && x >= 0 && x < task->in_side;
-        const float *in = task->in;
-        if (inside)
-            in += ((size_t)y * (size_t)task->in_side + (size_t)x) * (size_t)task->channels;
-        for (int c = 0; c < task->channels; c++)
-            out[(size_t)c * 9 + (size_t)k] = inside ? in[c] : 0.0f;
+        size_t place = ((size_t)y * (size_t)task->in_side + (size_t)x) * channels;
+        taps[k] = inside ? task->in + place : NULL;
     }
+    for (size_t c = 0; c < channels; c++)
+        for (int k = 0; k < 9; k++)
+            *out++ = taps[k] ? taps[k][c] : 0.0f;
 }
 
 /* 3x3, padding 1. out: [out_side * out_side][w.rows] with out_side = ceil(in_side / stride). */
