@@ -164,9 +164,11 @@ INLINE void pack_values(const Field *f, const KeyBlock *block, Element *to) {
 /*
  * by[key][lane], in log2: of the products of a tile's queries with a table, that of
  * each key's distance; distance[lane] is the one of key 0, and the others follow.
+ * Vectors without queries are left out.
  */
-INLINE void pick_distances(const float *products, const int *distance, int keys, float *by) {
-    for (int lane = 0; lane < SPAN; lane++) {
+INLINE void pick_distances(const float *products, const int *distance, int lanes, int keys,
+                           float *by) {
+    for (int lane = 0; lane < lanes; lane++) {
         const float *from = products + distance[lane] * SPAN + lane;
         for (int key = 0; key < keys; key++)
             by[key * SPAN + lane] = from[key * SPAN] * LOG2_E;
@@ -177,8 +179,8 @@ INLINE void pick_distances(const float *products, const int *distance, int keys,
 INLINE void find_bias(const Field *f, const QueryTile *tile, const FieldSpace *space,
                       MultiplyWords *multiply) {
     int words = row_words(f->dim), span_h = 2 * f->height - 1;
-    int by_row[SPAN], by_column[SPAN];
-    for (int lane = 0; lane < SPAN; lane++) {
+    int by_row[SPAN], by_column[SPAN], vectors = ceil_div(tile->count, LANES);
+    for (int lane = 0; lane < vectors * LANES; lane++) {
         int query = min_int(tile->first + lane, tile->first + tile->count - 1);
         by_row[lane] = f->height - 1 - query / f->inner_width;
         by_column[lane] = f->width - 1 - query % f->inner_width;
@@ -190,13 +192,13 @@ INLINE void find_bias(const Field *f, const QueryTile *tile, const FieldSpace *s
                            .span = SPAN,
                            .rows = span_h,
                            .words = ceil_div(f->dim, PAIR),
-                           .vectors = ceil_div(tile->count, LANES)};
+                           .vectors = vectors};
     multiply(&product);
-    pick_distances(space->scores, by_row, f->height, tile->by_row);
+    pick_distances(space->scores, by_row, vectors * LANES, f->height, tile->by_row);
     product.a = (const Element *)space->table + filled_up(span_h) * words * PAIR;
     product.rows = 2 * f->width - 1;
     multiply(&product);
-    pick_distances(space->scores, by_column, f->width, tile->by_column);
+    pick_distances(space->scores, by_column, vectors * LANES, f->width, tile->by_column);
 }
 
 /* Both tables, each filled up to whole sides. */
