@@ -10,7 +10,7 @@ from tokenizer import Tokenizer
 
 # What reads best (LOG.md): longer side, mode, conditions. gundam-m was trained on portrait pages alone, and never asked for places.
 AUTO = [[500, "base"], [640, "large"], [None, "gundam-m", dict(magnification=3, tiles=[2, 3], grounding=False)], [None, "gundam", dict(magnification=4)], [None, "large"]]
-CONTEXT = 4096                               # the fifth run saw few longer texts; what runs away ends sooner
+CONTEXT = 4608                               # 2,560 ids behind the 2,020 positions of the fullest page: what training held
 NGRAM = 96                                   # repeated lines of a page must stay possible
 CONFIDENCE = .4                              # what is read has .5 and more, what is made up .4 and less (doc/accuracy.md)
 TURN = .8                                    # pages on their side or head have .6 and less, upright ones mostly .9
