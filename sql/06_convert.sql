@@ -13,7 +13,7 @@ SELECT key, attempts FROM ocr_failures;
 
 -- A row for each page.
 CREATE TABLE job_texts (id integer REFERENCES jobs, page integer, content text, PRIMARY KEY (id, page));
-CALL ocr_convert('jobs', 'image', 'content', target_table => 'job_texts', mode => 'base', filter => 'id = 2');
+CALL ocr_convert('jobs', 'image', 'content', target_table => 'job_texts', mode => 'large', filter => 'id = 2');
 SELECT * FROM job_texts;
 
 -- What is wrong with the arguments is said before any page is read.
