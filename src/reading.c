@@ -14,9 +14,6 @@
  */
 #define TRIAL_TOKENS 200
 
-/* A page is taken for blank if that is more probable than anything else. */
-#define BLANK_CONFIDENCE 0.5
-
 /* Words that come out sure by chance are shorter. */
 #define LEAST_TOKENS 10
 
@@ -109,20 +106,15 @@ bool reading_choose(Reading *reading, float *logits, int vocabulary) {
 
 /* ---- pages that lie on their side or their head ---- */
 
-/* Of a page that is turned: is this a text, where there was one before? */
+/* Of a page that is turned: is this a text, where there was one before, or seemed to be none? */
 static bool is_text(const Reading *reading, const Reading *first) {
-    return reading->tokens >= (first->tokens > 0 ? LEAST_TOKENS : 1);
-}
-
-static bool is_blank(const Reading *reading) {
-    return reading->finish == OCR_FINISH_STOP && reading->tokens == 0;
+    bool was_read = first->tokens > 0 || first->finish == OCR_FINISH_STOP;
+    return reading->tokens >= (was_read ? LEAST_TOKENS : 1);
 }
 
 bool reading_is_good(const Reading *reading, const Reading *first) {
-    double wanted = reading->plan.turn_confidence;
-    if (reading->plan.turned > 0)
-        return reading->without_loop >= wanted && is_text(reading, first);
-    return reading->without_loop >= (is_blank(reading) ? fmin(wanted, BLANK_CONFIDENCE) : wanted);
+    return reading->without_loop >= reading->plan.turn_confidence &&
+           (reading->plan.turned == 0 || is_text(reading, first));
 }
 
 int reading_picture(const Reading *reading, int image_id) {
