@@ -296,10 +296,9 @@ int main(int argc, char **argv) {
         return 1;
     }
     scratch = map(matmul_scratch_bytes(threads));
-    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++) {
-        size_t bytes = field_scratch_bytes(grids[i].height, grids[i].width, DIM);
-        field_bytes = bytes > field_bytes ? bytes : field_bytes;
-    }
+    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++)
+        field_bytes =
+            max_size(field_bytes, field_scratch_bytes(grids[i].height, grids[i].width, DIM));
     field_scratch = map((size_t)threads * field_bytes);
     memory = map(MEMORY_BYTES);
     x = map(MEMORY_BYTES / 4);

@@ -403,8 +403,6 @@ bool pdf_has_next(Pdf *pdf) {
 
     if (pdf->next > pdf->last)
         return false;
-    if (pdf->process == NULL)
-        start_process(pdf);
     return read_header(pdf, deadline, &length, &err) != OUTCOME_END;
 }
 

@@ -31,7 +31,7 @@ OcrCode pdf_open(OcrBytes bytes, int first, int last, Pdf **out, OcrError *err);
 bool pdf_next(Pdf *pdf, OcrBytes *image, int *number, OcrError *err);
 
 /*
- * Is there probably a page behind those that pdf_next gave? One that cannot be
+ * Is there probably a page behind the one that pdf_next has just given? One that cannot be
  * drawn is a page, too, and so is one that is not drawn within seconds: it is not
  * waited for. Nothing but pdf_close may follow.
  */

@@ -21,8 +21,7 @@ static inline Datum row_value(TupleDesc columns, Datum *values, bool *nulls) {
     return HeapTupleGetDatum(heap_form_tuple(columns, values, nulls));
 }
 
-/* Columns text, error, sqlstate. content: NULL where there is none; sqlstate: 0 if nothing is wrong
- */
+/* Columns text, error, sqlstate. content: NULL: there is none; sqlstate: 0: nothing is wrong */
 static inline void put_reading(text *content, const char *error, int sqlstate, Datum *values,
                                bool *nulls) {
     bool failed = sqlstate != 0;
