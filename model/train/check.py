@@ -1,6 +1,6 @@
 """What can be proved of the trainer without a GPU and without trained weights: check.py ASSETS [DRAWN ATLAS]. One or two minutes.
 
-Resizing is Pillow's, JPEG is the transform by definition, every token knows its place, labels and boxes fit, a save is whole or refused, and a few
+Resizing is Pillow's, JPEG is the transform by definition, what is warped is where it is said to be, every token knows its place, labels and boxes fit, a save is whole or refused, and a few
 steps on pages of every sort lower the loss.
 """
 import math, os, random, sys, tempfile
@@ -35,6 +35,26 @@ def resizing():
         want = np.full((side, side), 127 / 255)
         want[y:y + nh, x:x + nw] = np.asarray(Image.fromarray(a).resize((nw, nh), Image.BICUBIC)) / 255.0
         assert np.abs(made.numpy() - want).max() < 3.1 / 255, (w, h)
+
+
+def warping(renderer):
+    """Dots on turned and bent pages are where their centres are said to be"""
+    torch.manual_seed(3)
+    x, y = torch.meshgrid(torch.arange(60, 680, 88), torch.arange(40, 470, 70), indexing="ij")
+    dots, bends = torch.stack([x, y], -1).view(-1, 2), torch.tensor([[.06, 0, 0], [0, .02, .03], [.05, -.02, -.03], [0, 0, 0]])
+    ink, count = torch.zeros(len(bends), 1, 512, 768), len(bends)
+    for x, y in dots:
+        ink[:, 0, y - 1:y + 2, x - 1:x + 2] = 1
+    at = dots[None].repeat(count, 1, 1) + .5
+    renderer.warp(ink, at, torch.tensor([(700, 480)] * count), torch.arange(count), torch.tensor([.03, -.04, 0, .02]), torch.tensor([[1, 1], [1.05, 1.1], [1, 1], [.99, 1]]),
+                  torch.tensor([0, .03, 0, -.04]), bends)
+    for page, centres in zip(ink[:, 0], at):
+        for x, y in centres:
+            left, top = int(x) - 4, int(y) - 4
+            dot = page[max(0, top):top + 9, max(0, left):left + 9]
+            v, u = torch.meshgrid(*(torch.arange(n) + .5 for n in dot.shape), indexing="ij")
+            found = torch.stack([(dot * u).sum(), (dot * v).sum()]) / dot.sum()
+            assert (found + torch.tensor([max(0, left), max(0, top)]) - torch.stack([x, y])).norm() < .2
 
 
 def jpeg(renderer):
@@ -86,6 +106,7 @@ def main(assets, atlas=None):
     faces = Atlas.drawn(assets, 2, 24, atlas)
     renderer = Renderer(faces, "cpu", 1)
     resizing()
+    warping(renderer)
     jpeg(renderer)
     batches = pages(PageStream(faces.without_pixels(), assets, os.path.join(assets, "tokenizer.json"), 1), tokenizer)
     c = Config(vocab=tokenizer.size, sam_width=64, sam_layers=2, sam_global=(1,), neck=32, middle=32, clip_width=64, clip_layers=1, clip_heads=2, hidden=64, layers=5, heads=2,

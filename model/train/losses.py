@@ -10,7 +10,8 @@ from render import MODES, global_box
 from tokenizer import EOS, PAD
 
 LOOKS = 320            # tokens of a page whose attention and place are taught
-FIRST, DIGIT = 3.0, 4.0  # weights of labels and of the first token of a line, where lines are skipped or read twice, and of the figures of a box; others weigh 1
+# Weights: of labels and where a line begins or ends, as there lines are skipped or read twice and pages given up too soon; of the figures of a box. Others weigh 1.
+TURN, DIGIT = 3.0, 4.0
 
 
 class Objective:
@@ -52,11 +53,11 @@ class Objective:
         return torch.where((u < share) & there & ~self.breaks[ids], wrong, ids).masked_fill(ids == PAD, EOS)
 
     def special(self, ids, first):
-        """-> which tokens ids[:, 1:] begin a line or name a block, which are figures of a box"""
+        """-> which tokens ids[:, 1:] begin a line or name a block, which end a line or the page, which are figures of a box"""
         inside = ((ids == self.box).cumsum(1) > (ids == self.box_end).cumsum(1))[:, 1:]
         t = torch.arange(1, ids.shape[1], device=self.device)
-        before = ids[:, :-1]
-        return self.breaks[before] | (before == self.label) | (t == first[:, None]), self.digits[ids[:, 1:]] & inside
+        before, now = ids[:, :-1], ids[:, 1:]
+        return self.breaks[before] | (before == self.label) | (t == first[:, None]), self.breaks[now] | (now == EOS), self.digits[now] & inside
 
     def __call__(self, batch, slots, guide, strength=1.0, corrupt=.08):
         """-> loss, {name: value} for the log"""
@@ -70,7 +71,7 @@ class Objective:
             t = torch.arange(inputs.shape[1], device=dev)
             answers = torch.where((t[None] + 1 >= first[:, None]), ids[:, 1:], torch.full_like(ids[:, 1:], PAD))
             asked = answers != PAD
-            begins, figures = (k & asked for k in self.special(ids, first))
+            begins, ends, figures = (k & asked for k in self.special(ids, first))
         with torch.autocast(dev, dtype=torch.bfloat16, enabled=cuda):
             kind = torch.bfloat16 if cuda else torch.float32
             g, neck = model.encode(globe.to(kind))
@@ -84,7 +85,7 @@ class Objective:
             logits = model.lm_head(h[:, start:]).float()
         ce = F.cross_entropy(logits.flatten(0, 1), answers.flatten(), ignore_index=PAD, reduction="none").view(answers.shape)
         with torch.no_grad():
-            weight = asked + (FIRST - 1) * begins + (DIGIT - 1) * figures
+            weight = asked + (TURN - 1) * (begins | ends) + (DIGIT - 1) * figures
             right = logits.argmax(-1) == answers
             part = lambda which: (right & which).sum() / which.sum()                  # not a number where there is none
             log = dict(ce=ce.sum() / asked.sum(), acc=part(asked), first=part(begins), box=part(figures), tokens=asked.sum())

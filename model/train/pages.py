@@ -307,7 +307,8 @@ class PageMaker:
     def table(self, x0, x1, y, bottom, face, size, rows, columns):
         r, em, page = self.r, float(self.sizes[size]), self.page
         makers = [(lambda: self.text.name(1, 4), False) if k == 0 and r.random() < .7 else self.cell_maker() for k in range(columns)]
-        rows = int(min(rows, (bottom - y) / (self.lead * em) - .3, self.budget / (8 * columns)))
+        pitch = max(self.lead, 1.3) * em * r.choice([1, 1, 1.2])
+        rows = int(min(rows, (bottom - y) / pitch - .3, self.budget / (8 * columns)))
         if rows < 2:
             return None
         bold = r.choice(self.atlas.relatives[face])
@@ -326,7 +327,6 @@ class PageMaker:
         wide = [w + spare / columns for w in wide]
         left = x0 + gap / 2 + np.concatenate([[0], np.cumsum([w + gap for w in wide])])
         style = r.choice(["none", "none", "grid", "grid", "rows", "head", "frame"])
-        pitch = max(self.lead, 1.3) * em * r.choice([1, 1, 1.2])
         top, out, thick = y, [], r.choice([1, 1, 2])
         for k in range(rows):
             line = []
@@ -417,6 +417,7 @@ class PageMaker:
         "form": dict(paragraph=1, heading=.7, title=.8, fields=6, table=1),
         "lines": dict(line=1),
     }
+    IN_COLUMNS = ("prose", "plain", "mixed", "magazine")
     OFTEN = dict(heading=1.6, image=2.4)                                      # on layout pages
 
     def make(self, width, height, em, budget, kind, noise, layout=False, most_blocks=99, columns=.5):
@@ -440,8 +441,24 @@ class PageMaker:
         if r.random() < .08:
             mx, my = 3 + width * .004, 3 + height * .004
         x0, x1, y, bottom = mx + 2, width - mx - 2, my + 2, height - my - 2
+        leaves = [(x0, x1)]
+        if kind in self.IN_COLUMNS and not layout and width > 1.15 * height and x1 - x0 > 44 * em and r.random() < .3:     # a book lies open
+            spine, inner = width * r.uniform(.47, .53), max(em, width * r.uniform(.012, .05))
+            leaves = [(x0, spine - inner), (spine + inner, x1)]
+        self.budget = 0
+        for x0, x1 in leaves:
+            self.budget += budget // len(leaves)
+            self.leaf((x0, x1, y, bottom), face, size, kind, columns)
+        if r.random() < .05:                                                  # a frame around everything
+            page.rects += [(2, 2, width - 4, 2), (2, height - 4, width - 4, 2), (2, 2, 2, height - 4), (width - 4, 2, 2, height - 4)]
+        return page
+
+    def leaf(self, frame, face, size, kind, columns):
+        """Fill a page, or one of two, within frame: x0, x1, y, bottom."""
+        r, page, em = self.r, self.page, float(self.sizes[size])
+        x0, x1, y, bottom = frame
         align = r.choices(["left", "justify", "center", "right"], [.5, .4, .06, .04])[0]
-        if kind not in ("lines",) and budget > 500 and r.random() < .35:      # running head and page number
+        if kind not in ("lines",) and self.budget > 500 and r.random() < .35:      # running head and page number
             small = max(0, size - r.randint(0, 3))
             if r.random() < .5:
                 rows, below = self.set_text(self.text.title(r.randint(8, 40)), x0, x1, max(2, y - 1.2 * em), bottom, face, small, r.choice(["left", "center", "right"]), 1)
@@ -456,7 +473,7 @@ class PageMaker:
                 y += r.uniform(0, .25) * (bottom - y)
         kinds = self.KINDS[kind]
         wide = (x1 - x0) / em
-        columns = 1 if kind not in ("prose", "plain", "mixed", "magazine") or wide < 32 or r.random() >= columns else 2
+        columns = 1 if kind not in self.IN_COLUMNS or wide < 32 or r.random() >= columns else 2
         for least in (48, 66):
             columns += columns > 1 and wide > least and r.random() < .4
         if kind == "form" and r.random() < .3:
@@ -484,11 +501,8 @@ class PageMaker:
             self.flow(x0, x1, y, bottom, face, size, kinds, align)
         if foot and self.budget > -40:
             self.budget += 40
-            rows, _ = self.set_text(foot[0], x0, x1, foot[1], height, face, foot[2], foot[3], 1)
+            rows, _ = self.set_text(foot[0], x0, x1, foot[1], page.height, face, foot[2], foot[3], 1)
             self.put("text", rows)
-        if r.random() < .05:                                                  # a frame around everything
-            page.rects += [(2, 2, width - 4, 2), (2, height - 4, width - 4, 2), (2, 2, 2, height - 4), (width - 4, 2, 2, height - 4)]
-        return page
 
     def letterhead(self, x0, x1, y, bottom, face, size):
         """Sender, date, receiver: short lines, as letters and invoices begin."""

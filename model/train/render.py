@@ -68,6 +68,7 @@ class Renderer:
         d = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * .5
         d[0] *= 2 ** -.5
         self.dct, self.quant = torch.kron(d, d).to(device), torch.tensor(JPEG).float().flatten().to(device)
+        self.bend = torch.tensor((.06, .02, .03), device=device)                                # at most, see warp
         self.textures = self.make_textures()
         self.random = random.Random(seed)
 
@@ -127,8 +128,9 @@ class Renderer:
         canvas.scatter_reduce_(0, at, ink, "amax")
         return canvas[:-1].view(count, 1, h, w)
 
-    def warp(self, m, at, sizes, some, angle, stretch, shear):
-        """Turn, stretch and shear the pages `some`; moves the centres at [B][T][2] too. -> how far outside the paper [n][1][H][W]"""
+    def warp(self, m, at, sizes, some, angle, stretch, shear, bend):
+        """Turn, stretch and shear the pages `some`; and by bend [n][3] narrow their tops, as photographs do, and bow their lines, evenly and at one side,
+        as books do at the spine. Moves the centres at [B][T][2] too. -> what is outside the paper [n][1][H][W]"""
         w, h = sizes[some, 0].float(), sizes[some, 1].float()
         grow_x = 1 + (shear - angle.sin()).abs() * h / w * (torch.rand_like(w) * .4 + .7)       # what is turned must not leave the page
         grow_y = 1 + angle.sin().abs() * w / h * (torch.rand_like(h) * .4 + .7)
@@ -139,6 +141,11 @@ class Renderer:
         y = torch.arange(canvas_h, device=self.device).float()[None, :, None] * 2 / h[:, None, None] + (1 / h[:, None, None] - 1)
         v = lambda t: t[:, None, None]
         sx, sy = v(a) * x + v(b) * y, v(c) * x + v(d) * y
+        narrow, bow, spine = bend.unbind(1)
+        low = 1 + bow.abs() + spine.abs()                                                       # nor must what is bent
+        lift = lambda x, v: v(bow) * (x * x - 1) + v(spine) * torch.exp(6 * (v(spine.sign()) * x - 1))
+        sx = sx * (1 + v(narrow.abs()) * (1 - sy))
+        sy = sy * v(low) + lift(sx, v)
         outside = ((sx.abs() > 1) | (sy.abs() > 1))[:, None]
         grid = torch.stack([(sx + 1) * v(w) / canvas_w - 1, (sy + 1) * v(h) / canvas_h - 1], -1)
         moved = F.grid_sample(m[some].float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -146,6 +153,8 @@ class Renderer:
         p = at[some]
         size = torch.stack([w, h], 1)[:, None]
         u = p / size * 2 - 1
+        y = (u[..., 1] - lift(u[..., 0], lambda t: t[:, None])) / low[:, None]
+        u = torch.stack([u[..., 0] / (1 + narrow.abs()[:, None] * (1 - y)), y], -1)
         det = a * d - b * c
         q = torch.stack([d[:, None] * u[..., 0] - b[:, None] * u[..., 1], a[:, None] * u[..., 1] - c[:, None] * u[..., 0]], -1) / det[:, None, None]
         q = torch.minimum(((q + 1) / 2 * size).clamp(min=0), size - 1)
@@ -198,9 +207,10 @@ class Renderer:
             angle = (torch.rand(n, device=dev) * 2 - 1) * ((torch.rand(n, device=dev) < .2) * 1.2 + 2) * (math.pi / 180)
             stretch = 1 + (torch.rand(n, 2, device=dev) < .5) * (torch.rand(n, 2, device=dev) * .11 - .01)
             shear = (torch.rand(n, device=dev) < .25) * (torch.rand(n, device=dev) * .1 - .05)
+            bend = (torch.rand(n, 3, device=dev) < .2) * (torch.rand(n, 3, device=dev) * 2 - 1) * self.bend
             free = (~layout[i]).float()                                                         # boxes in the text must stay true
             angle, shear, stretch = angle * free, shear * free, 1 + (stretch - 1) * free[:, None]
-            outside = i, self.warp(m, at, sizes, i, angle, stretch, shear)
+            outside = i, self.warp(m, at, sizes, i, angle, stretch, shear, bend * free[:, None])
         (*lower, (_, most)), last = batch["coarse"], batch["orders"][-len(batch["coarse"]):]
         fax = last[-1][:min(most, int(count * .08 * strength + r.random()))]
         for (f, most), order in zip(lower, last):
@@ -226,6 +236,11 @@ class Renderer:
         gx, gy = (x / m.shape[3] * 2 - 1).to(half), (y / m.shape[2] * 2 - 1).to(half)
         apply(im, .25, lambda z: z + rand(-.14, .14, len(z)) * gx + rand(-.14, .14, len(z)) * gy)
         apply(im, .06, lambda z: z * (1 - rand(.2, .7, len(z)) * torch.exp(-(x.to(half) * rand(.005, .06, len(z))))))   # shadow of the spine
+        i = some(.05)
+        if i is not None:                                                                       # and that of an open book, or a fold
+            n = len(i)
+            middle = sizes[i, 0].view(n, 1, 1, 1) * rand(.47, .53, n)
+            im[i] = im[i] * (1 - rand(.1, .6, n) * torch.exp(-(x - middle).abs() * rand(.005, .06, n))).to(half)
         i = some(.05)
         if i is not None:                                                                       # a stamp: a ring across the text
             n = len(i)

@@ -151,6 +151,7 @@ FIELD_NAMES = ["Invoice", "Invoice No.", "Date", "Due date", "Customer", "Custom
 
 
 ACCENTS = set("ãõñáíóúìòùâ¿¡ç")      # of languages that the corpora hold little of
+VARIANTS = dict(a="áàâãäåæ", c="ç", e="éèêë", i="íìîï", n="ñ", o="óòôõöøœ", s="šß", u="úùûü", y="ýÿ", z="ž")     # all are in the character set
 
 
 class Text:
@@ -179,6 +180,16 @@ class Text:
             end = text.rfind(" ", 0, length + 1)
             text = text[:end if end > 0 else length]
         return text.strip()
+
+    def respelt(self, text):
+        """The same with letters that no language foretells: other accents, or any other letters"""
+        r = self.r
+        accents, share = r.random() < .6, r.uniform(.02, .12)
+
+        def other(c):
+            some = VARIANTS.get(c.lower(), "") if accents else string.ascii_lowercase if c.isalpha() else ""
+            return c if not some else r.choice(some).upper() if c.isupper() and "ß" not in some and "ÿ" not in some else r.choice(some)
+        return "".join(other(c) if r.random() < share * (3 if accents else 1) else c for c in text)
 
     def word(self):
         w, k = self.r.choice(self.words), self.r.random()
@@ -256,7 +267,7 @@ class Text:
             return self.noise(length)
         k = self.r.random()
         if k < .78:
-            return self.prose(length)
+            return self.respelt(self.prose(length)) if self.r.random() < .12 else self.prose(length)
         if k < .82:
             return self.prose(length).upper()
         share, out = self.r.choice([.1, .1, .5]), ""
