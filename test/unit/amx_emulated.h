@@ -1,6 +1,7 @@
 /*
  * amx_emulated.h - the matrix instructions of AMX in C, and what the tests with them share. A test
- * includes this and then the file of the engine that uses them.
+ * includes this and then the file of the engine that uses them. The intrinsics come from here, as
+ * one of them is replaced, too.
  */
 #ifndef AMX_EMULATED_H
 #define AMX_EMULATED_H
@@ -9,6 +10,9 @@
 #include "base/bf16.h"
 #include "kernels/matmul_kernel.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #include <string.h>
 
 static unsigned char registers[8][16][64];
@@ -51,6 +55,22 @@ static inline void multiply_bytes(int c, int a, int b) {
                 sums[m][n] += left[m][k] * right[k / 4][n][k % 4];
     memcpy(registers[c], sums, sizeof sums);
 }
+
+#if defined(__x86_64__)
+/* Of AVX512_BF16, which AMX does not come without: so that the tests ask for AVX512 alone. */
+__attribute__((target("avx512f"))) static inline __m512bh round_pairs(__m512 high, __m512 low) {
+    float x[32];
+    uint16_t rounded[32];
+    __m512bh out;
+    _mm512_storeu_ps(x, low);
+    _mm512_storeu_ps(x + 16, high);
+    for (int i = 0; i < 32; i++)
+        rounded[i] = x[i] == x[i] ? bf16_nearest(x[i]) : 0x7FC0;
+    memcpy(&out, rounded, sizeof out);
+    return out;
+}
+#define _mm512_cvtne2ps_pbh(high, low) round_pairs(high, low)
+#endif
 
 #define AMX_EMULATED
 #define TILE_ZERO(t) memset(registers[t], 0, sizeof registers[t])

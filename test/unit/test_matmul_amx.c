@@ -1,7 +1,8 @@
 /*
  * The blocking and index logic of the AMX kernels, with the matrix instructions
- * in C, so that it is tested where there is no AMX. Needs AVX512_BF16. Their
- * names are those of the engine's, whose own are therefore not linked.
+ * in C, so that it is tested where there is no AMX. Needs AVX512, and AVX512_BF16 where both
+ * kinds of attention are compared. Their names are those of the engine's, whose own are
+ * therefore not linked.
  */
 #include "support.h"
 
@@ -68,16 +69,16 @@ static void check(int job_rows, int columns, int depth, bool gather) {
 }
 
 static void test_shapes(void **state) {
-    static const int rows[] = {1, 2, 15, 16, 17, 32, 33, 48, 60, 143, 145, 200};
-    static const int columns[] = {1, 15, 16, 17, 32, 40, 100, 385, 500};
+    static const int rows[] = {1, 15, 16, 17, 33, 48, 145, 200};
+    static const int columns[] = {1, 16, 17, 40, 385, 500};
     static const int depths[] = {1, 2, 31, 32, 33, 64, 75, 1024, 1025, 1100};
     (void)state;
-    if (cpu_best_level() < CPU_AVX512_BF16)
+    if (cpu_best_level() < CPU_AVX512)
         skip();
     seed = 1;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
-            for (size_t k = (i + j) % 2; k < sizeof depths / sizeof *depths; k += 2)
+            for (size_t k = (i + j) % 4; k < sizeof depths / sizeof *depths; k += 4)
                 check(rows[i], columns[j], depths[k], (i + j + k) % 3 == 0);
 }
 
@@ -86,7 +87,7 @@ static void test_rounding(void **state) {
     static const uint32_t bits[] = {0x3F808000, 0x3F818000, 0x3F808001, 0x7F800001, 0xFF7FFFFF};
     static const uint16_t rounded[] = {0x3F80, 0x3F82, 0x3F81, 0x7FC0, 0xFF80};
     (void)state;
-    if (cpu_best_level() < CPU_AVX512_BF16)
+    if (cpu_best_level() < CPU_AVX512)
         skip();
     void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
     float *c = malloc(sizeof(float) * TILE_ROWS * TILE_COLUMNS);
@@ -107,7 +108,7 @@ static void test_rounding(void **state) {
 static void test_words(void **state) {
     enum { TILE = 48, MOST = 130, STRIDE = 80 };
     (void)state;
-    if (cpu_best_level() < CPU_AVX512_BF16)
+    if (cpu_best_level() < CPU_AVX512)
         skip();
     seed = 2;
     for (int variant = 0; variant < 200; variant++) {
