@@ -35,18 +35,35 @@ static uint16_t to_f16(float value) { /* towards zero; 2^-14 <= |value| < 1 or 0
     return (uint16_t)((bits >> 16 & 0x8000) | ((bits & 0x7FFFFFFF) - (112u << 23)) >> 13);
 }
 
-static Guarded random_weights(Matrix *w, float scale) {
-    size_t count = (size_t)w->rows * (size_t)w->columns;
-    Guarded g = guarded((size_t)w->rows * weight_bytes(w->type, w->columns));
-    for (size_t i = 0; i < count; i++) {
-        float value = random_unit() * scale;
+typedef struct Weights {
+    Guarded data, scales;
+} Weights;
+
+static Weights random_weights(Matrix *w, float scale) {
+    size_t columns = (size_t)w->columns;
+    size_t blocks = (size_t)(w->type == WEIGHT_Q4 ? q4_blocks(w->columns) : q8_blocks(w->columns));
+    Weights out = {guarded((size_t)w->rows * row_bytes(w)),
+                   guarded((size_t)w->rows * blocks * sizeof(uint16_t))};
+    float *values = malloc((columns + 1) * sizeof *values);
+    for (size_t r = 0; r < (size_t)w->rows; r++) {
+        void *row = (char *)out.data.data + r * row_bytes(w);
+        uint16_t *halves = row, *scales = (uint16_t *)out.scales.data + r * blocks;
+        for (size_t k = 0; k < columns; k++) {
+            values[k] = random_unit() * scale;
+            if (w->type == WEIGHT_BF16 || w->type == WEIGHT_F16)
+                halves[k] = w->type == WEIGHT_BF16 ? to_bf16(values[k]) : to_f16(values[k]);
+        }
         if (w->type == WEIGHT_F32)
-            ((float *)g.data)[i] = value;
-        else
-            ((uint16_t *)g.data)[i] = w->type == WEIGHT_BF16 ? to_bf16(value) : to_f16(value);
+            memcpy(row, values, columns * sizeof *values);
+        else if (w->type == WEIGHT_Q8)
+            quantize_q8(values, w->columns, row, scales);
+        else if (w->type == WEIGHT_Q4)
+            quantize_q4(values, w->columns, row, scales);
     }
-    w->data = g.data;
-    return g;
+    free(values);
+    w->data = out.data.data;
+    w->scales = out.scales.data;
+    return out;
 }
 
 /* ---- one random job ---- */
@@ -64,7 +81,8 @@ typedef struct Job {
     int x_count; /* rows in x */
     int *x_rows;
     float *expected; /* [rows][y_stride]; what lies between rows is y's */
-    Guarded x, w, up, y, bias, residual;
+    Guarded x, y, bias, residual;
+    Weights w, up;
 } Job;
 
 static size_t y_floats(const Matmul *m) {
@@ -114,7 +132,8 @@ static Job make_job(Case c) {
 }
 
 static void free_job(Job *job) {
-    Guarded all[] = {job->x, job->w, job->up, job->y, job->bias, job->residual};
+    Guarded all[] = {job->x,      job->y,       job->bias,     job->residual,
+                     job->w.data, job->up.data, job->w.scales, job->up.scales};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         release(all[i]);
     free(job->x_rows);
@@ -122,28 +141,36 @@ static void free_job(Job *job) {
 }
 
 /* What kernels make of numbers before they multiply them. */
-typedef enum Rounding {
-    ROUNDS_NOTHING,
-    ROUNDS_X,   /* to bf16 */
-    ROUNDS_BOTH /* x to 13 bits and w to 14, with a scale for each block of 64 */
+typedef struct Rounding {
+    bool x_to_bf16;
+    int x_most, w_most; /* or to integers of that size, with a scale for each block of 64; 0: not */
 } Rounding;
 
 #define MOST_X 4095
 #define MOST_W 8191
 
-static void round_to_bf16(float *row, int count) {
-    for (int k = 0; k < count; k++)
+static void round_row(float *row, int count, Rounding rounding) {
+    for (int k = 0; rounding.x_to_bf16 && k < count; k++)
         row[k] = bf16_to_f32(to_bf16(row[k]));
+    if (rounding.x_most)
+        round_to_integers(row, count, rounding.x_most, row);
 }
 
-/* A copy as f32, each row rounded; its memory is the caller's. */
-static float *rounded_weights(Matrix *w) {
-    size_t count = (size_t)w->rows * (size_t)w->columns;
-    float *values = malloc((count + 1) * sizeof *values);
-    convert_to_f32(w->data, w->type, count, values);
+/* A copy as f32, each row rounded to integers if most > 0; its memory is the caller's. */
+static float *rounded_weights(Matrix *w, int most) {
+    size_t columns = (size_t)w->columns;
+    float *values = malloc(((size_t)w->rows * columns + 1) * sizeof *values);
     for (int n = 0; n < w->rows; n++) {
-        float *row = values + (size_t)n * (size_t)w->columns;
-        round_to_integers(row, w->columns, MOST_W, row);
+        const void *from = (const char *)w->data + (size_t)n * row_bytes(w);
+        float *row = values + (size_t)n * columns;
+        if (w->type == WEIGHT_Q8)
+            dequantize_q8(from, w->scales + n * q8_blocks(w->columns), 0, w->columns, row);
+        else if (w->type == WEIGHT_Q4)
+            dequantize_q4(from, w->scales + n * q4_blocks(w->columns), 0, w->columns, row);
+        else
+            convert_to_f32(from, w->type, columns, row);
+        if (most)
+            round_to_integers(row, w->columns, most, row);
     }
     w->data = values;
     w->type = WEIGHT_F32;
@@ -153,23 +180,15 @@ static float *rounded_weights(Matrix *w) {
 /* Where the kernels round, so does the reference, which makes the comparison sharp. */
 static void expect(Job *job, Rounding rounding) {
     Matmul reference = job->matmul;
-    size_t stride = (size_t)job->matmul.x_stride;
-    float *x = calloc((size_t)job->x_count * stride + 1, sizeof(float)), *w = NULL, *up = NULL;
-    if (rounding != ROUNDS_NOTHING) {
-        int depth = job->matmul.w.columns;
-        for (size_t r = 0; r < (size_t)job->x_count; r++) {
-            memcpy(x + r * stride, job->matmul.x + r * stride, (size_t)depth * sizeof *x);
-            if (rounding == ROUNDS_X)
-                round_to_bf16(x + r * stride, depth);
-            else
-                round_to_integers(x + r * stride, depth, MOST_X, x + r * stride);
-        }
-        reference.x = x;
+    size_t stride = (size_t)job->matmul.x_stride, depth = (size_t)job->matmul.w.columns;
+    float *x = calloc((size_t)job->x_count * stride + 1, sizeof(float));
+    for (size_t r = 0; r < (size_t)job->x_count; r++) {
+        memcpy(x + r * stride, job->matmul.x + r * stride, depth * sizeof *x);
+        round_row(x + r * stride, (int)depth, rounding);
     }
-    if (rounding == ROUNDS_BOTH) {
-        w = rounded_weights(&reference.w);
-        up = rounded_weights(&reference.up);
-    }
+    reference.x = x;
+    float *w = rounded_weights(&reference.w, rounding.w_most);
+    float *up = rounded_weights(&reference.up, rounding.w_most);
     memcpy(job->expected, job->matmul.y, y_floats(&job->matmul) * sizeof(float));
     reference.y = job->expected;
     if (job->matmul.residual == job->matmul.y)
@@ -208,14 +227,31 @@ static void run(const Matmul *jobs, int count, Precision precision, int threads)
     pool_destroy(pool);
 }
 
-#define FEW_ROWS 18 /* of matmul.h */
+/* Rows of a call that count as few, see matmul.h. */
+static int few_rows(WeightType type) {
+    return is_quantized(type) ? MATMUL_FEW_ROWS : 18;
+}
 
-static Rounding rounding(CpuLevel level, Precision precision, const Case *c) {
-    if (precision == PRECISION_EXACT || c->type != WEIGHT_BF16)
-        return ROUNDS_NOTHING;
+/* Of a job of such weights; rows: of the longest quantized one of its call, or its own. */
+static Rounding rounding(CpuLevel level, Precision precision, WeightType type, int rows) {
+    bool few = rows <= few_rows(type);
+    if (precision == PRECISION_EXACT)
+        return (Rounding){0};
+    if (is_quantized(type)) {
+        int many = level >= CPU_AVX512_VNNI ? 127 : level == CPU_AVX2 ? 32767 : 0;
+        return (Rounding){.x_most = few ? 32767 : many};
+    }
+    if (type != WEIGHT_BF16)
+        return (Rounding){0};
     if (level == CPU_AVX2 || level == CPU_AVX512_VNNI)
-        return c->rows > FEW_ROWS ? ROUNDS_BOTH : ROUNDS_NOTHING;
-    return level >= CPU_AVX512_BF16 ? ROUNDS_X : ROUNDS_NOTHING;
+        return few ? (Rounding){0} : (Rounding){.x_most = MOST_X, .w_most = MOST_W};
+    return (Rounding){.x_to_bf16 = level >= CPU_AVX512_BF16};
+}
+
+/* Whether a row among many may differ in the last bits from one among few. */
+static bool forms_differ(CpuLevel level, Precision precision, WeightType type) {
+    Rounding many = rounding(level, precision, type, few_rows(type) + 1);
+    return many.x_to_bf16 || many.x_most || (is_quantized(type) && precision == PRECISION_FAST);
 }
 
 /* The body once for every level that this processor has. */
@@ -225,7 +261,7 @@ static Rounding rounding(CpuLevel level, Precision precision, const Case *c) {
 
 static void check(Case c, CpuLevel level, Precision precision, int threads) {
     Job job = make_job(c);
-    expect(&job, rounding(level, precision, &c));
+    expect(&job, rounding(level, precision, c.type, c.rows));
     run(&job.matmul, 1, precision, threads);
     assert_as_expected(&job, cpu_level_name(level));
     free_job(&job);
@@ -239,7 +275,7 @@ static void test_row_counts(void **state) {
     EACH_LEVEL(level) {
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             for (int fast = 0; fast < 2; fast++)
-                for (WeightType type = WEIGHT_F32; type <= WEIGHT_F16; type++)
+                for (WeightType type = WEIGHT_F32; type <= WEIGHT_Q4; type++)
                     check(
                         (Case){rows[i], 70, 130, type, ACTIVATION_NONE, true, false, false, false},
                         level, (Precision)fast, 2);
@@ -255,7 +291,7 @@ static void test_depths_and_widths(void **state) {
         for (size_t i = 0; i < sizeof depths / sizeof *depths; i++)
             for (size_t j = 0; j < sizeof widths / sizeof *widths; j++)
                 for (int rows = 2; rows <= 20; rows += 18)
-                    check((Case){rows, widths[j], depths[i], (WeightType)((i + j) % 3),
+                    check((Case){rows, widths[j], depths[i], (WeightType)((i + j) % 5),
                                  ACTIVATION_NONE, false, false, false, false},
                           level, (Precision)(j % 2), 1);
     }
@@ -266,7 +302,7 @@ static void test_options(void **state) {
     EACH_LEVEL(level) {
         for (int bits = 0; bits < 64; bits++)
             for (Activation a = ACTIVATION_NONE; a <= ACTIVATION_SWIGLU; a++)
-                check((Case){bits & 32 ? 37 : 5, 43, 77, (WeightType)(bits % 3), a, bits & 1,
+                check((Case){bits & 32 ? 37 : 5, 43, 77, (WeightType)(bits % 5), a, bits & 1,
                              bits & 2, bits & 4, bits & 8},
                       level, bits & 16 ? PRECISION_FAST : PRECISION_EXACT, 2);
     }
@@ -278,9 +314,9 @@ static void test_many_tiles(void **state) {
     EACH_LEVEL(level) {
         for (int fast = 0; fast < 2; fast++)
             for (int gather = 0; gather < 2; gather++)
-                check(
-                    (Case){391, 800, 60, WEIGHT_BF16, ACTIVATION_SWIGLU, true, true, true, gather},
-                    level, (Precision)fast, 2);
+                for (WeightType type = WEIGHT_BF16; type <= WEIGHT_Q4; type += 2)
+                    check((Case){391, 800, 60, type, ACTIVATION_SWIGLU, true, true, true, gather},
+                          level, (Precision)fast, 2);
     }
 }
 
@@ -291,20 +327,28 @@ static void test_many_jobs(void **state) {
     EACH_LEVEL(level) {
         for (int fast = 0; fast < 2; fast++) {
             Job jobs[JOBS];
+            Case cases[JOBS];
             Matmul matmuls[JOBS];
+            int most_rows = 0;
             for (int i = 0; i < JOBS; i++) {
                 Case c = {random_between(&seed, 0, 40),
                           random_between(&seed, 1, 300),
                           random_between(&seed, 1, 300),
-                          (WeightType)random_between(&seed, 0, 2),
+                          (WeightType)random_between(&seed, 0, WEIGHT_Q4),
                           (Activation)random_between(&seed, 0, 3),
                           true,
                           true,
                           i % 2,
                           true};
                 jobs[i] = make_job(c);
-                expect(&jobs[i], rounding(level, (Precision)fast, &c));
+                cases[i] = c;
                 matmuls[i] = jobs[i].matmul;
+                most_rows = max_int(most_rows, c.rows);
+            }
+            for (int i = 0; i < JOBS; i++) {
+                WeightType type = cases[i].type;
+                int rows = is_quantized(type) ? most_rows : cases[i].rows;
+                expect(&jobs[i], rounding(level, (Precision)fast, type, rows));
             }
             run(matmuls, JOBS, (Precision)fast, 2);
             for (int i = 0; i < JOBS; i++) {
@@ -329,11 +373,11 @@ static void test_rows_are_independent(void **state) {
     static const int depths[] = {64, 700, 1500};
     (void)state;
     EACH_LEVEL(level) {
-        for (int variant = 0; variant < 12; variant++) {
+        for (int variant = 0; variant < 24; variant++) {
+            static const WeightType types[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4};
             Precision precision = (Precision)(variant % 2);
-            WeightType type = (WeightType)(variant / 2 % 2);
-
-            Case c = {ROWS,  COLUMNS, depths[variant / 4], type, ACTIVATION_SWIGLU, true, false,
+            WeightType type = types[variant / 2 % 4];
+            Case c = {ROWS,  COLUMNS, depths[variant / 8], type, ACTIVATION_SWIGLU, true, false,
                       false, false};
             Job job = make_job(c);
             Matmul m = job.matmul;
@@ -350,7 +394,7 @@ static void test_rows_are_independent(void **state) {
             for (int rows = 20; rows >= 1; rows--) {
                 Matmul some = m;
                 int first = random_between(&seed, 0, ROWS - rows);
-                if (rows == FEW_ROWS && rounding(level, precision, &c) != ROUNDS_NOTHING)
+                if (rows == few_rows(type) && forms_differ(level, precision, type))
                     for (int r = 0; r < ROWS; r++) {
                         some.x = m.x + r * m.x_stride;
                         some.rows = 1;
@@ -411,7 +455,8 @@ static void test_not_finite(void **state) {
                 column = random_between(&seed, 0, columns - 1);
             ((float *)job.x.data)[row * job.matmul.x_stride + random_between(&seed, 0, depth - 1)] =
                 value;
-            ((uint16_t *)job.w.data)[column * depth + random_between(&seed, 0, depth - 1)] = 0x7FC0;
+            ((uint16_t *)job.w.data.data)[column * depth + random_between(&seed, 0, depth - 1)] =
+                0x7FC0;
             run(&job.matmul, 1, variant / 6 % 2 ? PRECISION_FAST : PRECISION_EXACT, 2);
             for (int r = 0; r < rows; r++)
                 for (int n = 0; n < columns; n++) {
