@@ -35,10 +35,17 @@ static inline float *compute_scratch(const Compute *compute, int thread) {
     return compute->thread_scratch + (size_t)thread * compute->thread_floats;
 }
 
+/* Show a stretch of a tensor, as Trace has it. */
+static inline void compute_trace_part(const Compute *compute, const char *name, int index,
+                                      int first_row, const float *data, int rows, int columns) {
+    if (compute->trace)
+        compute->trace->tensor(compute->trace->context, name, index, first_row, data, rows,
+                               columns);
+}
+
 static inline void compute_trace(const Compute *compute, const char *name, int index,
                                  const float *data, int rows, int columns) {
-    if (compute->trace)
-        compute->trace->tensor(compute->trace->context, name, index, 0, data, rows, columns);
+    compute_trace_part(compute, name, index, 0, data, rows, columns);
 }
 
 /* One product on its own. */

@@ -125,7 +125,7 @@ static void compress_step(Encoder *encoder, const Compute *compute) {
                            (size_t)(encoder->view * tokens) * (size_t)encoder->clip.config->width;
     }
     sam_step(&encoder->sam, encoder->step++, pixels, compute);
-    if (encoder->step == sam_steps(encoder->sam.config)) {
+    if (encoder->step == sam_steps(&encoder->sam)) {
         encoder->view++;
         encoder->step = 0;
     }

@@ -23,7 +23,8 @@ static size_t map_floats(const SamConfig *config, int side) {
 static size_t wide_floats(const SamConfig *config, int side) {
     size_t positions = (size_t)side * (size_t)side;
     size_t columns = 9 * max_size((size_t)config->neck_channels, (size_t)config->channels[0]);
-    size_t floats = positions * max_size(3 * (size_t)config->width, PATCH_FLOATS);
+    size_t floats = positions * 3 * (size_t)config->width;
+    floats = max_size(floats, CHUNK_ROWS * PATCH_FLOATS);
     floats = max_size(floats, positions_scratch_floats(config->grid, side, config->width));
     floats = max_size(floats, CHUNK_ROWS * (size_t)config->mlp_width);
     return max_size(floats, 2 * map_floats(config, side) + CHUNK_ROWS * columns);
@@ -50,27 +51,25 @@ size_t sam_thread_floats(const SamConfig *config, int max_side) {
 
 typedef struct PatchTask {
     const uint8_t *pixels; /* [16 side][16 side][3] */
-    float *columns;        /* [side * side][3][16][16] */
+    float *columns;        /* [CHUNK_ROWS][3][16][16] */
     int side;
+    int first;        /* position of columns' first row */
     float value[256]; /* of each byte */
 } PatchTask;
 
-/* One row of patches. */
 static void patch_task(void *context, int chunk, int thread) {
     const PatchTask *task = context;
+    int position = task->first + chunk;
     size_t line = (size_t)task->side * PATCH * 3;
+    size_t top = (size_t)(position / task->side), left = (size_t)(position % task->side);
+    float *out = task->columns + (size_t)chunk * PATCH_FLOATS;
     (void)thread;
-    for (int px = 0; px < task->side; px++) {
-        float *out =
-            task->columns + ((size_t)chunk * (size_t)task->side + (size_t)px) * PATCH_FLOATS;
-        for (int c = 0; c < 3; c++)
-            for (int y = 0; y < PATCH; y++) {
-                const uint8_t *in = task->pixels + ((size_t)chunk * PATCH + (size_t)y) * line +
-                                    (size_t)px * PATCH * 3 + c;
-                for (int x = 0; x < PATCH; x++)
-                    *out++ = task->value[in[3 * x]];
-            }
-    }
+    for (size_t c = 0; c < 3; c++)
+        for (size_t y = 0; y < PATCH; y++) {
+            const uint8_t *in = task->pixels + (top * PATCH + y) * line + left * PATCH * 3 + c;
+            for (int x = 0; x < PATCH; x++)
+                *out++ = task->value[in[3 * x]];
+        }
 }
 
 static void embed(Sam *sam, const uint8_t *pixels, const Compute *compute) {
@@ -78,14 +77,17 @@ static void embed(Sam *sam, const uint8_t *pixels, const Compute *compute) {
     PatchTask task = {.pixels = pixels, .columns = sam->wide, .side = sam->side};
     for (int i = 0; i < 256; i++)
         task.value[i] = ((float)i / 255.0f - 0.5f) / 0.5f; /* spec 2.5 */
-    pool_run(compute->pool, sam->side, patch_task, &task);
-    compute_matmul(compute, (Matmul){.x = sam->wide,
-                                     .rows = positions,
-                                     .x_stride = PATCH_FLOATS,
-                                     .w = sam->weights->patch.w,
-                                     .bias = sam->weights->patch.bias,
-                                     .y = sam->x,
-                                     .y_stride = width});
+    for (; task.first < positions; task.first += CHUNK_ROWS) {
+        int rows = min_int(CHUNK_ROWS, positions - task.first);
+        pool_run(compute->pool, rows, patch_task, &task);
+        compute_matmul(compute, (Matmul){.x = sam->wide,
+                                         .rows = rows,
+                                         .x_stride = PATCH_FLOATS,
+                                         .w = sam->weights->patch.w,
+                                         .bias = sam->weights->patch.bias,
+                                         .y = sam->x + (size_t)task.first * (size_t)width,
+                                         .y_stride = width});
+    }
     PositionGrid grid = {&sam->weights->positions, 0, sam->config->grid, sam->side};
     positions_add(&grid, sam->x, compute, sam->wide);
     compute_trace(compute, "sam_embed", 0, sam->x, positions, width);
@@ -93,14 +95,31 @@ static void embed(Sam *sam, const uint8_t *pixels, const Compute *compute) {
 
 /* ---- blocks ---- */
 
-static void attend(Sam *sam, int layer, const Compute *compute) {
-    const SamConfig *config = sam->config;
-    const SamBlock *block = &sam->weights->blocks[layer];
-    int positions = sam->side * sam->side, width = config->width, dim = width / config->heads;
-    int window = config->global[layer] ? 0 : config->window;
-    int span = 2 * (window ? window : sam->side) - 1;
+/* Some rows of the grid, for the attention of one block a grid of their own. */
+typedef struct Band {
+    int layer;
+    int top, height; /* rows of the grid */
+    bool attends;    /* the block's first half; else its second */
+} Band;
 
-    norm_rows((NormRows){sam->x, sam->y, &block->norm1, positions, width, EPSILON}, compute);
+static int band_positions(const Sam *sam, const Band *band) {
+    return band->height * sam->side;
+}
+
+/* [positions][width] */
+static float *band_x(const Sam *sam, const Band *band) {
+    return sam->x + (size_t)(band->top * sam->side) * (size_t)sam->config->width;
+}
+
+static void attend(Sam *sam, const Band *band, const Compute *compute) {
+    const SamConfig *config = sam->config;
+    const SamBlock *block = &sam->weights->blocks[band->layer];
+    int positions = band_positions(sam, band), width = config->width, dim = width / config->heads;
+    int window = config->global[band->layer] ? 0 : config->window;
+    int span = 2 * (window ? window : sam->side) - 1;
+    float *x = band_x(sam, band);
+
+    norm_rows((NormRows){x, sam->y, &block->norm1, positions, width, EPSILON}, compute);
     compute_matmul(compute, (Matmul){.x = sam->y,
                                      .rows = positions,
                                      .x_stride = width,
@@ -112,7 +131,7 @@ static void attend(Sam *sam, int layer, const Compute *compute) {
     relative_positions(block->rel_w, block->rel_length, span, dim, sam->rel[1]);
     Attention attention = {.qkv = sam->wide,
                            .out = sam->y,
-                           .height = sam->side,
+                           .height = band->height,
                            .width = sam->side,
                            .heads = config->heads,
                            .dim = dim,
@@ -127,18 +146,18 @@ static void attend(Sam *sam, int layer, const Compute *compute) {
                                      .x_stride = width,
                                      .w = block->proj.w,
                                      .bias = block->proj.bias,
-                                     .residual = sam->x,
-                                     .y = sam->x,
+                                     .residual = x,
+                                     .y = x,
                                      .y_stride = width});
 }
 
-static void mlp(Sam *sam, int layer, const Compute *compute) {
-    const SamBlock *block = &sam->weights->blocks[layer];
-    int positions = sam->side * sam->side, width = sam->config->width,
-        inner = sam->config->mlp_width;
+static void mlp(Sam *sam, const Band *band, const Compute *compute) {
+    const SamBlock *block = &sam->weights->blocks[band->layer];
+    int positions = band_positions(sam, band), width = sam->config->width;
+    int inner = sam->config->mlp_width;
     for (int first = 0; first < positions; first += CHUNK_ROWS) {
         int rows = min_int(CHUNK_ROWS, positions - first);
-        float *x = sam->x + (size_t)first * (size_t)width;
+        float *x = band_x(sam, band) + (size_t)first * (size_t)width;
         norm_rows((NormRows){x, sam->y, &block->norm2, rows, width, EPSILON}, compute);
         compute_matmul(compute, (Matmul){.x = sam->y,
                                          .rows = rows,
@@ -157,7 +176,8 @@ static void mlp(Sam *sam, int layer, const Compute *compute) {
                                          .y = x,
                                          .y_stride = width});
     }
-    compute_trace(compute, "sam_block", layer, sam->x, positions, width);
+    compute_trace_part(compute, "sam_block", band->layer, band->top * sam->side, band_x(sam, band),
+                       positions, width);
 }
 
 /* ---- neck and compressor ---- */
@@ -230,17 +250,62 @@ static void compress(Sam *sam, const Compute *compute) {
     compute_trace(compute, "sam", 0, sam->out, tokens, sam->config->channels[1]);
 }
 
-int sam_steps(const SamConfig *config) {
-    return 2 + 2 * config->layers;
+/* ---- steps: the embedding, half a block of a band at a time, the compressor ---- */
+
+/* The end of the run of blocks that begins with `first`: of one, if it attends to all of the view.
+ */
+static int run_end(const SamConfig *config, int first) {
+    int end = first + 1;
+    if (!config->global[first])
+        while (end < config->layers && !config->global[end])
+            end++;
+    return end;
+}
+
+static int band_height(const Sam *sam, int layer) {
+    return sam->config->global[layer] ? sam->side : sam->config->window;
+}
+
+/* Steps of a run of blocks for one band, and how many bands there are. */
+static int run_steps(const Sam *sam, int first, int end, int *bands) {
+    *bands = ceil_div(sam->side, band_height(sam, first));
+    return 2 * (end - first);
+}
+
+int sam_steps(const Sam *sam) {
+    int steps = 2;
+    for (int first = 0, end, bands; first < sam->config->layers; first = end) {
+        end = run_end(sam->config, first);
+        steps += run_steps(sam, first, end, &bands) * bands;
+    }
+    return steps;
+}
+
+/* Step number `step` of those between the embedding and the compressor. */
+static Band find_band(const Sam *sam, int step) {
+    int first = 0, end = run_end(sam->config, 0), bands, steps;
+    while (step >= (steps = run_steps(sam, first, end, &bands)) * bands) {
+        step -= steps * bands;
+        first = end;
+        end = run_end(sam->config, first);
+    }
+    int height = band_height(sam, first), top = step / steps * height;
+    return (Band){.layer = first + step % steps / 2,
+                  .top = top,
+                  .height = min_int(height, sam->side - top),
+                  .attends = step % 2 == 0};
 }
 
 void sam_step(Sam *sam, int step, const uint8_t *pixels, const Compute *compute) {
-    if (step == 0)
+    if (step == 0) {
         embed(sam, pixels, compute);
-    else if (step == 1 + 2 * sam->config->layers)
+    } else if (step == sam_steps(sam) - 1) {
         compress(sam, compute);
-    else if (step % 2 == 1)
-        attend(sam, step / 2, compute);
-    else
-        mlp(sam, step / 2 - 1, compute);
+    } else {
+        Band band = find_band(sam, step - 1);
+        if (band.attends)
+            attend(sam, &band, compute);
+        else
+            mlp(sam, &band, compute);
+    }
 }

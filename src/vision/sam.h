@@ -4,6 +4,10 @@
  *
  * Activations are [row][column][channel] throughout. One view at a time; every
  * buffer belongs to the workspace and is reused from block to block.
+ *
+ * Blocks whose attention does not leave its window need no more of the view than a row
+ * of windows. So a run of them takes one such band after the other through all of the
+ * run: what a block leaves is in the cache when the next one takes it.
  */
 #ifndef OCR_SAM_H
 #define OCR_SAM_H
@@ -18,7 +22,8 @@ typedef struct Sam {
     int side;      /* n: patches along a side of the present view */
     float *x;      /* [n * n][width] residual stream */
     float *y;      /* [n * n][width] normed, then attended */
-    float *wide;   /* [n * n][3 * width] q, k, v; MLP rows; convolution columns; table scratch */
+    float *wide;   /* [n * n][3 * width] q, k, v; MLP rows; columns of patches and convolutions;
+                      table scratch */
     float *rel[2]; /* [2 * max(n, window) - 1][head_dim] tables of the present block */
     float *out;    /* [n/4 * n/4][channels[1]] the compressor's output: the caller's */
 } Sam;
@@ -27,8 +32,8 @@ typedef struct Sam {
 void sam_layout(Sam *sam, const SamConfig *config, int max_side, Arena *arena);
 size_t sam_thread_floats(const SamConfig *config, int max_side);
 
-/* Steps of one view, to be run in order: 0..sam_steps-1. */
-int sam_steps(const SamConfig *config);
+/* Steps of the present view, to be run in order: 0..sam_steps-1. */
+int sam_steps(const Sam *sam);
 
 /* pixels: [16 n][16 n][3] of the view, read in step 0 only. */
 void sam_step(Sam *sam, int step, const uint8_t *pixels, const Compute *compute);
