@@ -109,13 +109,15 @@ def config(c):
 
 def main():
     ap = argparse.ArgumentParser()
-    for name in ("--weights", "--vocabulary", "--out"):
+    ap.add_argument("--weights", nargs="+", required=True, help="of several runs, each begun with the weights of another: their mean")
+    for name in ("--vocabulary", "--out"):
         ap.add_argument(name, required=True)
     args = ap.parse_args()
     c = Config(vocab=Tokenizer(args.vocabulary).size)
     os.makedirs(args.out, exist_ok=True)
     model = Model(c)
-    model.take(checkpoint.load(args.weights)["model"])
+    several = [checkpoint.load(prefix)["model"] for prefix in args.weights]
+    model.take({name: sum(w[name] for w in several) / len(several) for name in several[0]})
     tensors = rename(model.state_dict(), c)
     safetensors(os.path.join(args.out, "model.safetensors"), tensors)
     processor = dict(image_mean=[.5] * 3, image_std=[.5] * 3, normalize=True, patch_size=16, downsample_ratio=4, image_token="<image>",
