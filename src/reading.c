@@ -17,6 +17,12 @@
 /* Words that come out sure by chance are shorter. */
 #define LEAST_TOKENS 10
 
+/*
+ * Of the doubt that a text is allowed, what is left to a page that looks blank: that nothing stands
+ * on it is a single decision. A letter of few lines, on its side, can look blank with .96 to .99.
+ */
+#define BLANK_DOUBT 0.05
+
 /* ---- the end of a text ---- */
 
 static void finish(Reading *reading, OcrFinish why) {
@@ -113,7 +119,12 @@ static bool is_text(const Reading *reading, const Reading *first) {
 }
 
 bool reading_is_good(const Reading *reading, const Reading *first) {
-    return reading->without_loop >= reading->plan.turn_confidence &&
+    double doubt = 1 - reading->plan.turn_confidence;
+    if (doubt >= 1) /* no page is turned */
+        return true;
+    if (reading->tokens == 0 && reading->finish == OCR_FINISH_STOP)
+        doubt *= BLANK_DOUBT;
+    return 1 - reading->without_loop <= doubt &&
            (reading->plan.turned == 0 || is_text(reading, first));
 }
 

@@ -1,6 +1,6 @@
 """Weights -> a model folder in the released layout (names, config.json, tokenizer.json), bf16.
 
-    export.py --weights DIR/weights --vocabulary tokenizer.json --out FOLDER
+    export.py --weights DIR/weights... --vocabulary tokenizer.json --out FOLDER
 """
 import argparse, json, os, shutil, struct
 import torch
