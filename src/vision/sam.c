@@ -7,9 +7,9 @@
 
 #include <string.h>
 
-#define EPSILON 1e-6f   /* of every norm in this tower */
-#define CHUNK_ROWS 1024 /* of an MLP's or convolution's intermediate that are alive at once */
-#define PATCH 16        /* pixels */
+#define EPSILON 1e-6f  /* of every norm in this tower */
+#define PATCH 16       /* pixels */
+#define CHUNK_ROWS 320 /* of an intermediate of MLP, patches or convolution, alive at once */
 #define PATCH_FLOATS (3 * PATCH * PATCH)
 
 /* A feature map on its way through neck and compressor, in floats. */
@@ -155,8 +155,9 @@ static void mlp(Sam *sam, const Band *band, const Compute *compute) {
     const SamBlock *block = &sam->weights->blocks[band->layer];
     int positions = band_positions(sam, band), width = sam->config->width;
     int inner = sam->config->mlp_width;
-    for (int first = 0; first < positions; first += CHUNK_ROWS) {
-        int rows = min_int(CHUNK_ROWS, positions - first);
+    int chunk = ceil_div(positions, ceil_div(positions, CHUNK_ROWS)); /* about the same for all */
+    for (int first = 0; first < positions; first += chunk) {
+        int rows = min_int(chunk, positions - first);
         float *x = band_x(sam, band) + (size_t)first * (size_t)width;
         norm_rows((NormRows){x, sam->y, &block->norm2, rows, width, EPSILON}, compute);
         compute_matmul(compute, (Matmul){.x = sam->y,
