@@ -19,11 +19,19 @@ static size_t map_floats(const SamConfig *config, int side) {
                     half * half * (size_t)config->channels[0]);
 }
 
+/* The positions that a block is given at a time, at most: see sam.h. */
+static size_t most_positions(const SamConfig *config, int side) {
+    int rows = min_int(config->window, side);
+    for (int layer = 0; layer < config->layers; layer++)
+        if (config->global[layer])
+            rows = side;
+    return (size_t)rows * (size_t)side;
+}
+
 /* The most that `wide` holds at one time or another, in floats. */
 static size_t wide_floats(const SamConfig *config, int side) {
-    size_t positions = (size_t)side * (size_t)side;
     size_t columns = 9 * max_size((size_t)config->neck_channels, (size_t)config->channels[0]);
-    size_t floats = positions * 3 * (size_t)config->width;
+    size_t floats = most_positions(config, side) * 3 * (size_t)config->width;
     floats = max_size(floats, CHUNK_ROWS * PATCH_FLOATS);
     floats = max_size(floats, positions_scratch_floats(config->grid, side, config->width));
     floats = max_size(floats, CHUNK_ROWS * (size_t)config->mlp_width);
@@ -34,7 +42,7 @@ void sam_layout(Sam *sam, const SamConfig *config, int max_side, Arena *arena) {
     size_t positions = (size_t)max_side * (size_t)max_side;
     int span = 2 * (max_side > config->window ? max_side : config->window) - 1;
     sam->x = ARENA_TAKE(arena, float, positions *(size_t)config->width);
-    sam->y = ARENA_TAKE(arena, float, positions *(size_t)config->width);
+    sam->y = ARENA_TAKE(arena, float, most_positions(config, max_side) * (size_t)config->width);
     sam->wide = ARENA_TAKE(arena, float, wide_floats(config, max_side));
     for (int i = 0; i < 2; i++)
         sam->rel[i] =

@@ -21,9 +21,9 @@ typedef struct Sam {
     const SamWeights *weights;
     int side;      /* n: patches along a side of the present view */
     float *x;      /* [n * n][width] residual stream */
-    float *y;      /* [n * n][width] normed, then attended */
-    float *wide;   /* [n * n][3 * width] q, k, v; MLP rows; columns of patches and convolutions;
-                      table scratch */
+    float *y;      /* [positions][width] of a band, or of the view: normed, then attended */
+    float *wide;   /* [positions][3 * width] q, k, v; MLP rows; columns of patches and
+                      convolutions, feature maps; table scratch */
     float *rel[2]; /* [2 * max(n, window) - 1][head_dim] tables of the present block */
     float *out;    /* [n/4 * n/4][channels[1]] the compressor's output: the caller's */
 } Sam;
