@@ -184,9 +184,8 @@ void decoder_layer(Decoder *decoder, int index, const Compute *compute) {
         moe_run(&decoder->moe, layer, decoder->normed, decoder->x, rows, compute);
     else
         run_mlp(decoder, &layer->mlp, compute);
-    if (compute->trace)
-        compute->trace->tensor(compute->trace->context, "layer", index, decoder->row[0].position,
-                               decoder->x, rows, decoder->config->hidden);
+    compute_trace_part(compute, "layer", index, decoder->row[0].position, decoder->x, rows,
+                       decoder->config->hidden);
 }
 
 void decoder_logits(Decoder *decoder, int count, const Compute *compute) {

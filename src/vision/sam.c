@@ -19,12 +19,15 @@ static size_t map_floats(const SamConfig *config, int side) {
                     half * half * (size_t)config->channels[0]);
 }
 
-/* The positions that a block is given at a time, at most: see sam.h. */
+/* Rows of the grid that a block is given at a time, the last time maybe fewer. */
+static int band_height(const SamConfig *config, int side, int layer) {
+    return config->global[layer] ? side : min_int(config->window, side);
+}
+
 static size_t most_positions(const SamConfig *config, int side) {
-    int rows = min_int(config->window, side);
+    int rows = 0;
     for (int layer = 0; layer < config->layers; layer++)
-        if (config->global[layer])
-            rows = side;
+        rows = max_int(rows, band_height(config, side, layer));
     return (size_t)rows * (size_t)side;
 }
 
@@ -271,13 +274,9 @@ static int run_end(const SamConfig *config, int first) {
     return end;
 }
 
-static int band_height(const Sam *sam, int layer) {
-    return sam->config->global[layer] ? sam->side : sam->config->window;
-}
-
 /* Steps of a run of blocks for one band, and how many bands there are. */
 static int run_steps(const Sam *sam, int first, int end, int *bands) {
-    *bands = ceil_div(sam->side, band_height(sam, first));
+    *bands = ceil_div(sam->side, band_height(sam->config, sam->side, first));
     return 2 * (end - first);
 }
 
@@ -298,7 +297,7 @@ static Band find_band(const Sam *sam, int step) {
         first = end;
         end = run_end(sam->config, first);
     }
-    int height = band_height(sam, first), top = step / steps * height;
+    int height = band_height(sam->config, sam->side, first), top = step / steps * height;
     return (Band){.layer = first + step % steps / 2,
                   .top = top,
                   .height = min_int(height, sam->side - top),

@@ -8,8 +8,8 @@ use Compress::Zlib;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# One of the pages, on its side, looks blank to the model with a probability of .78 or so; that differs a little between
-# processors. The setting is well above it, and well below what upright pages have.
+# One of the pages, on its side, looks blank to the model with a probability of .99 or so; that differs a little between
+# processors. By this setting a blank page needs .995, and a text less than upright ones have.
 my $node = start_cluster('turned',
 	"shared_preload_libraries = 'deepseek_ocr'\ndeepseek_ocr.threads = 2\ndeepseek_ocr.turn_confidence = 0.9");
 

@@ -21,12 +21,6 @@ static float random_unit(void) {
     return (float)random_between(&seed, -1000, 1000) / 1000.0f;
 }
 
-static uint16_t to_bf16(float value) { /* to nearest even; value is finite */
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
 static uint16_t to_f16(float value) { /* towards zero; 2^-14 <= |value| < 1 or 0 */
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -51,7 +45,7 @@ static Weights random_weights(Matrix *w, float scale) {
         for (size_t k = 0; k < columns; k++) {
             values[k] = random_unit() * scale;
             if (w->type == WEIGHT_BF16 || w->type == WEIGHT_F16)
-                halves[k] = w->type == WEIGHT_BF16 ? to_bf16(values[k]) : to_f16(values[k]);
+                halves[k] = w->type == WEIGHT_BF16 ? bf16_nearest(values[k]) : to_f16(values[k]);
         }
         if (w->type == WEIGHT_F32)
             memcpy(row, values, columns * sizeof *values);
@@ -151,7 +145,7 @@ typedef struct Rounding {
 
 static void round_row(float *row, int count, Rounding rounding) {
     for (int k = 0; rounding.x_to_bf16 && k < count; k++)
-        row[k] = bf16_to_f32(to_bf16(row[k]));
+        row[k] = bf16_to_f32(bf16_nearest(row[k]));
     if (rounding.x_most)
         round_to_integers(row, count, rounding.x_most, row);
 }
@@ -504,7 +498,7 @@ static void test_largest_sums(void **state) {
     (void)state;
     for (int sign = -1; sign <= 1; sign += 2) {
         for (int k = 0; k < DEPTH; k++)
-            x[k] = (float)sign, w[k] = to_bf16(1);
+            x[k] = (float)sign, w[k] = bf16_nearest(1);
         EACH_LEVEL(level) {
             run(&m, 1, PRECISION_FAST, 1);
             for (int r = 0; r < ROWS; r++)
