@@ -421,7 +421,7 @@ class PageMaker:
     OFTEN = dict(heading=1.6, image=2.4)                                      # on layout pages
 
     def make(self, width, height, em, budget, kind, noise, layout=False, most_blocks=99, columns=.5):
-        """One page of width x height pixels in print of about em pixels and at most budget characters; columns: chance of two to four where they fit."""
+        """One page of width x height pixels in print of about em pixels and at most budget characters; columns: chance of two to five where they fit."""
         r = self.r
         page = self.page = Page(width, height)
         page.layout = layout
@@ -474,7 +474,7 @@ class PageMaker:
         kinds = self.KINDS[kind]
         wide = (x1 - x0) / em
         columns = 1 if kind not in self.IN_COLUMNS or wide < 32 or r.random() >= columns else 2
-        for least in (48, 66):
+        for least in (48, 66, 84):
             columns += columns > 1 and wide > least and r.random() < .4
         if kind == "form" and r.random() < .3:
             y = self.letterhead(x0, x1, y, bottom, face, size)

@@ -54,7 +54,7 @@ SORTS = {
     "gundam-m": [Sort(.3, layout=.1, blank=.04),
                  Sort(.40, PAGE, (13, 26), (700, 4200), PROSE, .15, width=1024, blank=.01),
                  Sort(.20, A4, (18, 32), (1800, 6200), COLUMNS, .85, width=1654),
-                 Sort(.30, WIDE, (18, 32), (1800, 6200), COLUMNS, .9, width=2339),
+                 Sort(.30, WIDE, (18, 32), (1800, 6200), COLUMNS, .9, width=2339, blank=.03),
                  Sort(.1, PAGE + A4, (15, 26), (200, 3600), (("mixed", 1),), .3, 1.0, width=1240)],
 }
 ANY = Sort(1, layout=.1)

@@ -150,7 +150,7 @@ FIELD_NAMES = ["Invoice", "Invoice No.", "Date", "Due date", "Customer", "Custom
                "Facture n°", "Montant TTC", "TVA", "Échéance", "Fecha", "Importe", "Factura n.º", "Cliente", "Fattura n.", "Importo", "Scadenza"]
 
 
-ACCENTS = set("ãõñáíóúìòùâ¿¡ç")      # of languages that the corpora hold little of
+ACCENTS = set("ãõñáíóúìòùâêô¿¡ç")      # of languages that the corpora hold little of
 VARIANTS = dict(a="áàâãäåæ", c="ç", e="éèêë", i="íìîï", n="ñ", o="óòôõöøœ", s="šß", u="úùûü", y="ýÿ", z="ž")     # all are in the character set
 
 

@@ -42,7 +42,7 @@ def curriculum(p):
         return dict(tiny=.25, small=.4, base=.35), .3
     if p < .34:
         return dict(tiny=.1, small=.25, base=.45, gundam=.2), .5
-    return {"tiny": .02, "small": .04, "base": .17, "large": .15, "gundam": .5, "gundam-m": .12}, min(1, .5 + (p - .34) * 2)
+    return {"tiny": .02, "small": .03, "base": .15, "large": .14, "gundam": .43, "gundam-m": .23}, min(1, .5 + (p - .34) * 2)
 
 
 def teaching(p):
