@@ -38,7 +38,8 @@ static bool rule_fits(const AutoRule *rule, int width, int height, bool groundin
     OcrError unseen;
     if (views_plan(rule->mode, width, height, &views, &unseen))
         return true; /* so that whoever plans the page is told why it cannot be read */
-    if (rule->columns > 0 && (views.columns != rule->columns || views.rows != rule->rows))
+    if (rule->max_columns > 0 &&
+        (views.columns > rule->max_columns || views.rows > rule->max_rows))
         return false;
     return rule->max_zoom == 0 || views_zoom(&views, width, height) <= rule->max_zoom;
 }

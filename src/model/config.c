@@ -272,7 +272,7 @@ static bool read_auto_conditions(Reader *reader, const json_t *conditions, AutoR
         (tiles && json_array_size(tiles) != 2) || (grounding && !json_is_false(grounding)))
         return false;
     const json_t *numbers[] = {zoom, json_array_get(tiles, 0), json_array_get(tiles, 1)};
-    int *fields[] = {&out->max_zoom, &out->columns, &out->rows};
+    int *fields[] = {&out->max_zoom, &out->max_columns, &out->max_rows};
     for (int i = 0; i < 3; i++)
         if (numbers[i])
             *fields[i] = check_integer(reader, "ocr.auto", numbers[i], 1, 1 << 24);

@@ -41,14 +41,14 @@ typedef struct DecoderConfig {
 
 /*
  * Pictures whose larger side is at most max_side pixels are read in mode, unless that shows
- * them more than max_zoom times as large as they are, cuts them into other than columns x
- * rows tiles, or the prompt asks for places and plain is set. 0: any.
+ * them more than max_zoom times as large as they are, cuts them into more than max_columns x
+ * max_rows tiles, or the prompt asks for places and plain is set. 0: any.
  */
 typedef struct AutoRule {
     int max_side;
     OcrMode mode;
     int max_zoom;
-    int columns, rows;
+    int max_columns, max_rows;
     bool plain;
 } AutoRule;
 

@@ -265,6 +265,8 @@ static void auto_follows_the_rules(void **state) {
     assert_int_equal(plan_auto_mode(&read, 10, 641, false), OCR_MODE_BASE);
     assert_int_equal(plan_auto_mode(&read, 1024, 1448, false), OCR_MODE_GUNDAM_M);
     assert_int_equal(plan_auto_mode(&read, 1024, 1448, true), OCR_MODE_GUNDAM);
+    /* One tile by two are no more than two by three. */
+    assert_int_equal(plan_auto_mode(&read, 1024, 2048, false), OCR_MODE_GUNDAM_M);
     assert_int_equal(plan_auto_mode(&read, 1448, 1024, false), OCR_MODE_GUNDAM);
     assert_int_equal(plan_auto_mode(&read, 5000, 5000, false), OCR_MODE_GUNDAM);
     /* Eight tiles in a row: 4 times as large, and a little more. */
