@@ -5,7 +5,7 @@
 #   make uninstall  remove both
 #   make clean      remove what was built
 #
-# From nothing but a Debian or Ubuntu system with git and make:
+# From nothing but a Debian 12 system with git and make:
 #
 #   make demo       install packages, build, install, and read sample pages in a
 #                   server that lives as long as the demo

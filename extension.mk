@@ -12,6 +12,10 @@ ENGINE_DIR := src
 include src/engine.mk
 
 OUT := build/extension
+
+# Another server than the last time: everything is built anew.
+SERVER := $(OUT)/server
+$(shell mkdir -p $(OUT); $(PG_CONFIG) --version --pkglibdir | cmp -s - $(SERVER) || $(PG_CONFIG) --version --pkglibdir >$(SERVER))
 PG_OBJS := $(patsubst src/%.c,$(OUT)/%.o,$(wildcard src/pg/*.c))
 ENGINE_OBJS := $(patsubst %.c,$(OUT)/%.o,$(ENGINE_SRCS))
 OBJS = $(PG_OBJS) $(ENGINE_OBJS)
@@ -39,6 +43,7 @@ include $(PGXS)
 # lack the attribute that PostgreSQL's flags ask for.
 $(ENGINE_OBJS): override CFLAGS += $(ENGINE_CFLAGS) -fno-wrapv -Wno-missing-format-attribute
 $(PG_OBJS): override CFLAGS += -std=gnu11 -Wshadow
+$(OBJS): $(SERVER)
 $(shlib): $(EXPORTS)
 
 $(OUT)/%.o: src/%.c

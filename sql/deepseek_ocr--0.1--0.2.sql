@@ -5,6 +5,27 @@
 COMMENT ON FUNCTION ocr(bytea, ocr_mode, text) IS
   'the text of an image, or of the first page of a document (JPEG, PNG, TIFF, WebP, PNM or PDF)';
 
+-- A function cannot be given a further column, so it is made anew.
+DROP FUNCTION ocr_detail(bytea, ocr_mode, text);
+
+CREATE FUNCTION ocr_detail(image bytea, mode ocr_mode DEFAULT 'auto', prompt text DEFAULT NULL,
+    OUT text text,
+    OUT finish text,
+    OUT tokens integer,
+    OUT confidence double precision,
+    OUT mode_used ocr_mode,
+    OUT vision_tokens integer,
+    OUT prompt_tokens integer,
+    OUT image_ms double precision,
+    OUT encode_ms double precision,
+    OUT prefill_ms double precision,
+    OUT decode_ms double precision,
+    OUT turned integer)
+  AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000;
+
+COMMENT ON FUNCTION ocr_detail(bytea, ocr_mode, text) IS
+  'the text of an image, why it ends (stop, length, loop or unsure), how sure the model was, what it took, and how the page was turned';
+
 -- Statistics. The functions below the views read memory of the backend unless
 -- the library is preloaded, so a parallel worker must not evaluate them.
 
@@ -67,9 +88,6 @@ COMMENT ON FUNCTION pg_stat_ocr_reset() IS
   'set the statistics of the current database to zero';
 
 REVOKE ALL ON FUNCTION pg_stat_ocr_reset() FROM PUBLIC;
-
-COMMENT ON FUNCTION ocr_detail(bytea, ocr_mode, text) IS
-  'the text of an image, why it ends (stop, length, loop or unsure), how sure the model was, what it took, and how the page was turned';
 
 -- Many pages read together. VOLATILE, for a query must neither repeat this work
 -- nor do it while it is planned.

@@ -43,8 +43,7 @@ CREATE FUNCTION ocr_detail(image bytea, mode ocr_mode DEFAULT 'auto', prompt tex
     OUT image_ms double precision,
     OUT encode_ms double precision,
     OUT prefill_ms double precision,
-    OUT decode_ms double precision,
-    OUT turned integer)
+    OUT decode_ms double precision)
   AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE COST 1000000;
 
 COMMENT ON FUNCTION ocr_detail(bytea, ocr_mode, text) IS

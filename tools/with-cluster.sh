@@ -31,5 +31,5 @@ as_server_user "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w start 
 
 cd "$OLDPWD"
 export PGHOST="$folder" PGPORT=5432 PGUSER=postgres PGDATABASE=postgres PATH="$bin:$PATH"
-unset PGPASSWORD PGSERVICE PGOPTIONS 2>/dev/null || true
+unset PGHOSTADDR PGPASSWORD PGSERVICE PGOPTIONS 2>/dev/null || true
 "$@"
