@@ -44,10 +44,14 @@ SET deepseek_ocr.min_confidence = 0;
 SET deepseek_ocr.no_repeat_ngram_size = 1;
 SELECT bool_and(n = 1) AS "each once" FROM (
     SELECT c, count(*) AS n FROM pages, regexp_split_to_table(ocr(image), '') AS c WHERE name = 'strip' AND c ~ '[0-9]' GROUP BY c) AS used;
-SET deepseek_ocr.no_repeat_ngram_size = 2;
-SET deepseek_ocr.no_repeat_ngram_window = 3;
-SELECT ocr(image) <> '' AS "a short window" FROM pages WHERE name = 'strip';
+SELECT ocr(image) AS no_token_twice FROM pages WHERE name = 'strip' \gset
+SET deepseek_ocr.no_repeat_ngram_window = 1;
+SELECT ocr(image) <> :'no_token_twice' AS "a short window bans less" FROM pages WHERE name = 'strip';
 RESET deepseek_ocr.no_repeat_ngram_window;
+SET deepseek_ocr.no_repeat_ngram_whitelist = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9';
+SELECT bool_or(n > 1) AS "a whitelist bans none of its" FROM (
+    SELECT c, count(*) AS n FROM pages, regexp_split_to_table(ocr(image), '') AS c WHERE name = 'strip' AND c ~ '[0-9]' GROUP BY c) AS used;
+SET deepseek_ocr.no_repeat_ngram_size = 2;
 SET deepseek_ocr.no_repeat_ngram_whitelist = 'e', '"no such token"';
 SELECT ocr(image) FROM pages WHERE name = 'strip';
 RESET deepseek_ocr.no_repeat_ngram_whitelist;

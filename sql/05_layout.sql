@@ -8,8 +8,6 @@ SELECT ocr_markdown(NULL) IS NULL AS markdown, ocr_annotate(NULL) IS NULL AS ann
 SELECT count(*) > 0 AS rows, min(ord) AS first, bool_and(box IS NULL OR box <@ box '(0,0),(1000,120)') AS inside
 FROM pages, ocr_layout(image) WHERE name = 'strip';
 SELECT ocr_markdown(image, 'base') NOT LIKE '%<|det|>%' AS markdown FROM pages WHERE name = 'strip';
-SELECT bool_and(place <@ box '(0,0),(1000,120)') IS NOT FALSE AS inside
-FROM pages, ocr_locate(image, 'accession number', 'base') AS place WHERE name = 'strip';
 
 -- A picture: a JPEG of the same size, which is a picture again.
 SELECT substr(jpeg, 1, 3) AS jpeg, vision_token_count(jpeg, 'gundam') = vision_token_count(image, 'gundam') AS size

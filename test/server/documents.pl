@@ -55,6 +55,10 @@ for my $name (qw(tiff pdf))
 	like($err, qr/NOTICE/, 'and a notice');
 }
 
+is($node->safe_psql('postgres', "SET deepseek_ocr.pdf_resolution = 100; SELECT vision_token_count(document, 'gundam') FROM documents WHERE name = 'pdf'"),
+	$node->safe_psql('postgres', "SELECT vision_token_count(image, 'base') FROM pages WHERE name = 'strip'"),
+	'drawn with half as many dots the page is too small for tiles');
+
 # The pixels are the same to the last bit, so that the decoder gets the same numbers.
 is($node->safe_psql('postgres', q{
 		SELECT bool_and(vision_tokens(document, 'tiny') = vision_tokens(image, 'tiny'))

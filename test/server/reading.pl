@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = start_cluster('reading');
-my @pages = qw(receipt scan strip); # not the letter: the default model misreads a word of it
+my @pages = qw(letter receipt scan strip);
 
 for my $page (@pages)
 {

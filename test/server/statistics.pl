@@ -96,14 +96,14 @@ for my $query (sort keys %adds)
 # ---- errors ----
 
 is(errors(), '', 'no error so far');
-$node->psql('postgres', $_)
-  for "SELECT ocr('')", "SELECT vision_tokens('')",
+my @said = map { ($node->psql('postgres', $_))[2] } "SELECT ocr('')", "SELECT vision_tokens('')",
   "SELECT ocr_try('no image') FROM generate_series(1, 3)",
   "SELECT ocr_batch(ARRAY['no image', '']::bytea[])",
   "SELECT ocr_pages('no document')",
   "SET deepseek_ocr.model = 'missing'; SELECT ocr('')",
   "SET deepseek_ocr.max_tokens = 0; SET statement_timeout = 100; SELECT ocr(image) FROM pages WHERE name = 'letter'",
   "SELECT vision_token_count('')";
+is(scalar(grep { /statement timeout/ } @said), 1, 'a page is cancelled');
 is(errors(), "58P01|1\nOC001|3\nOC002|5", 'errors are counted by SQLSTATE, raised or returned, but no cancelled page');
 is(stats('errors'), 9, 'and in total');
 
