@@ -22,44 +22,42 @@ typedef struct Outcome {
     int sqlstate;
 } Outcome;
 
-typedef struct Batch {
+typedef struct ConvertBatch {
     ConvertJob *job;
     RowList *list;
-    MemoryContext context;  /* of all that follows */
-    MemoryContext document; /* of the document at work */
-    MemoryContext image;    /* of its page */
-    List *rows;             /* of ConvertRow: taken */
-    List *outcomes;         /* of Outcome: in the order of rows and pages */
-    ConvertRow *row;        /* at work, with */
-    Document *pages;        /* or NULL */
-    bool has_page;          /* that row */
-    int handed_out;         /* pages */
-} Batch;
+    MemoryContext context;          /* of all that follows */
+    MemoryContext document_context; /* of the document that is being read */
+    MemoryContext page_context;     /* of its page */
+    List *rows;                     /* of ConvertRow: taken */
+    List *outcomes;                 /* of Outcome: in the order of rows and pages */
+    ConvertRow *row;                /* whose document is being read */
+    Document *document;             /* of that row; NULL between rows */
+    bool has_page;                  /* the document gave at least one */
+    int pages_taken;
+} ConvertBatch;
 
 /* ---- from rows to pages ---- */
 
 /* Take the next pending row, unless the batch is full. */
-static bool open_document(Batch *batch) {
+static bool open_document(ConvertBatch *batch) {
     RowList *list = batch->list;
 
-    while (batch->handed_out < batch->job->batch_size && list->next < list->count) {
-        ConvertRow *row = MemoryContextAllocZero(batch->context, sizeof *row);
+    while (batch->pages_taken < batch->job->batch_size && list->next < list->count) {
+        ConvertRow row = {.position = list->next};
         MemoryContext old;
         bool taken;
 
         CHECK_FOR_INTERRUPTS();
-        MemoryContextReset(batch->document);
-        row->position = list->next;
-        old = MemoryContextSwitchTo(batch->document);
-        taken = rows_take(&batch->job->rows, list->places[list->next++], batch->context, row);
+        MemoryContextReset(batch->document_context);
+        old = MemoryContextSwitchTo(batch->document_context);
+        taken = rows_take(&batch->job->rows, list->places[list->next++], batch->context, &row);
         if (taken) {
-            batch->row = row;
+            batch->document = document_open(bytes_of(row.image), 1, 0);
             batch->has_page = false;
-            batch->pages = document_open(bytes_of(row->image), 1, 0);
+            MemoryContextSwitchTo(batch->context);
+            batch->row = memcpy(palloc(sizeof row), &row, sizeof row);
+            batch->rows = lappend(batch->rows, batch->row);
         }
-        MemoryContextSwitchTo(batch->context);
-        if (taken)
-            batch->rows = lappend(batch->rows, row);
         MemoryContextSwitchTo(old);
         if (taken)
             return true;
@@ -67,7 +65,7 @@ static bool open_document(Batch *batch) {
     return false;
 }
 
-static Outcome *add_outcome(Batch *batch, int page) {
+static Outcome *add_outcome(ConvertBatch *batch, int page) {
     MemoryContext old = MemoryContextSwitchTo(batch->context);
     Outcome *outcome = palloc0(sizeof *outcome);
 
@@ -78,26 +76,26 @@ static Outcome *add_outcome(Batch *batch, int page) {
     return outcome;
 }
 
-static void close_document(Batch *batch) {
+static void close_document(ConvertBatch *batch) {
     if (!batch->has_page) {
         Outcome *outcome = add_outcome(batch, 1);
 
         outcome->message = "the document has no pages";
         outcome->sqlstate = error_sqlstate(OCR_IMAGE_EMPTY);
     }
-    document_close(batch->pages);
-    batch->pages = NULL;
+    document_close(batch->document);
+    batch->document = NULL;
 }
 
 /* The next page that is not in the target table yet, or a fault: it can be the whole document's. */
-static bool next_of_document(Batch *batch, PageInput *input, int *number, OcrError *err) {
+static bool next_of_document(ConvertBatch *batch, PageInput *input, int *number, OcrError *err) {
     MemoryContext old = CurrentMemoryContext;
     bool found;
 
     do {
-        MemoryContextReset(batch->image);
-        MemoryContextSwitchTo(batch->image);
-        found = document_next(batch->pages, input, number, err);
+        MemoryContextReset(batch->page_context);
+        MemoryContextSwitchTo(batch->page_context);
+        found = document_next(batch->document, input, number, err);
         MemoryContextSwitchTo(old);
         batch->has_page |= found;
     } while (found && err->code == OCR_OK && bms_is_member(*number, batch->row->stored));
@@ -105,14 +103,14 @@ static bool next_of_document(Batch *batch, PageInput *input, int *number, OcrErr
 }
 
 static bool next_page(void *owner, BatchPage *page, MemoryContext kept, OcrError *err) {
-    Batch *batch = owner;
+    ConvertBatch *batch = owner;
     int number;
 
     page->input = batch->job->options;
-    while (batch->pages != NULL || open_document(batch)) {
+    while (batch->document != NULL || open_document(batch)) {
         if (next_of_document(batch, &page->input, &number, err)) {
             page->item = add_outcome(batch, number);
-            batch->handed_out++;
+            batch->pages_taken++;
             return true;
         }
         close_document(batch);
@@ -121,7 +119,7 @@ static bool next_page(void *owner, BatchPage *page, MemoryContext kept, OcrError
 }
 
 static void page_done(void *owner, const BatchPage *page) {
-    Batch *batch = owner;
+    ConvertBatch *batch = owner;
     ConvertProgress *progress = &batch->job->progress;
     Outcome *outcome = page->item;
 
@@ -140,7 +138,7 @@ static void page_done(void *owner, const BatchPage *page) {
     progress_tell(progress);
 }
 
-static void read_pages(Batch *batch) {
+static void read_pages(ConvertBatch *batch) {
     BatchStream stream = {.next = next_page, .done = page_done, .owner = batch, .ordered = true};
 
     batch_stream(&stream);
@@ -260,7 +258,7 @@ static void store_outcome(const ConvertRows *rows, const Outcome *outcome) {
     pfree(whole);
 }
 
-static void store(const Batch *batch, int first, int end) {
+static void store(const ConvertBatch *batch, int first, int end) {
     for (int i = first; i < end; i++) {
         const Outcome *outcome = list_nth(batch->outcomes, i);
 
@@ -271,7 +269,7 @@ static void store(const Batch *batch, int first, int end) {
 }
 
 /* In a subtransaction. NULL, or the error of a row; other errors are raised. */
-static ErrorData *try_to_store(const Batch *batch, int first, int end) {
+static ErrorData *try_to_store(const ConvertBatch *batch, int first, int end) {
     MemoryContext context = CurrentMemoryContext;
     ResourceOwner owner = CurrentResourceOwner;
     ErrorData *error = NULL;
@@ -302,7 +300,7 @@ static ErrorData *try_to_store(const Batch *batch, int first, int end) {
  * All at once, and if that fails each half for itself, down to the one at fault: a subtransaction
  * for each would cost other sessions more than a few that are written twice.
  */
-static void store_or_fail(Batch *batch, int first, int end) {
+static void store_or_fail(ConvertBatch *batch, int first, int end) {
     ErrorData *error = try_to_store(batch, first, end);
     int middle = first + (end - first) / 2;
 
@@ -321,7 +319,7 @@ static void store_or_fail(Batch *batch, int first, int end) {
 }
 
 /* The counts, which were of pages read, become those of pages stored. */
-static void record(Batch *batch, int64 pages_before) {
+static void record(ConvertBatch *batch, int64 pages_before) {
     ConvertProgress *progress = &batch->job->progress;
     ListCell *cell;
 
@@ -344,12 +342,13 @@ static void record(Batch *batch, int64 pages_before) {
 void convert_batch(ConvertJob *job, RowList *list) {
     MemoryContext context =
         AllocSetContextCreate(CurrentMemoryContext, "deepseek_ocr convert", ALLOCSET_DEFAULT_SIZES);
-    Batch batch = {
-        .job = job,
-        .list = list,
-        .context = context,
-        .document = AllocSetContextCreate(context, "deepseek_ocr document", ALLOCSET_DEFAULT_SIZES),
-        .image = AllocSetContextCreate(context, "deepseek_ocr image", ALLOCSET_DEFAULT_SIZES)};
+    ConvertBatch batch = {.job = job,
+                          .list = list,
+                          .context = context,
+                          .document_context = AllocSetContextCreate(
+                              context, "deepseek_ocr document", ALLOCSET_DEFAULT_SIZES),
+                          .page_context = AllocSetContextCreate(context, "deepseek_ocr image",
+                                                                ALLOCSET_DEFAULT_SIZES)};
     MemoryContext old = MemoryContextSwitchTo(context);
     int64 pages_before = job->progress.pages;
 

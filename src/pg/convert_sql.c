@@ -12,6 +12,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/ruleutils.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -207,7 +208,8 @@ typedef struct Writer {
     const char *key_text;    /* expression */
 } Writer;
 
-/* One column as its text, several as that of a row. */
+/* One column as its text, several as that of a row; compared as the column of ocr_failures is, lest
+ * its index be of no use. */
 static const char *key_text(Relation source, List *key) {
     StringInfoData sql;
     ListCell *cell;
@@ -215,8 +217,9 @@ static const char *key_text(Relation source, List *key) {
     initStringInfo(&sql);
     foreach (cell, key)
         appendStringInfo(&sql, "%s%s", sql.len ? ", " : "", column(source, strVal(lfirst(cell))));
-    return psprintf(list_length(key) > 1 ? "CAST(ROW(%s) AS pg_catalog.text)"
-                                         : "CAST(%s AS pg_catalog.text)",
+    return psprintf(list_length(key) > 1
+                        ? "CAST(ROW(%s) AS pg_catalog.text) COLLATE pg_catalog.\"default\""
+                        : "CAST(%s AS pg_catalog.text) COLLATE pg_catalog.\"default\"",
                     sql.data);
 }
 
@@ -260,11 +263,13 @@ static void append_match(StringInfo sql, const Writer *writer, const char *befor
 
     foreach (cell, writer->key) {
         const char *name = strVal(lfirst(cell));
-        Oid type = find_column(writer->target, name)->atttypid;
+        Form_pg_attribute own = find_column(writer->target, name);
 
         appendStringInfo(sql, " %s %s.%s %s CAST(%s AS %s)", before, other_name(writer->source),
-                         quote_identifier(name), equality(type), column(writer->source, name),
-                         unlimited_type(type));
+                         quote_identifier(name), equality(own->atttypid),
+                         column(writer->source, name), unlimited_type(own->atttypid));
+        if (OidIsValid(own->attcollation))
+            appendStringInfo(sql, " COLLATE %s", generate_collation_name(own->attcollation));
         before = "AND";
     }
 }
@@ -463,8 +468,7 @@ static void prepare_records(const Writer *writer, ConvertSql *out) {
     const ConvertTables *tables = writer->tables;
     const char *other = other_name(writer->source);
     const char *own = psprintf("DELETE FROM %s AS %s WHERE", writer->failures, other);
-
-    out->fail = prepare(
+    const char *fail =
         psprintf("INSERT INTO %s AS old (source, role, key, page, error, sqlstate, failed_at,"
                  " image, target_table, target)"
                  " VALUES ($1, $2, $3, $4, $5, $6, $7, %s, %s, %s)"
@@ -473,8 +477,10 @@ static void prepare_records(const Writer *writer, ConvertSql *out) {
                  " failed_at = excluded.failed_at,"
                  " attempts = old.attempts OPERATOR(pg_catalog.+) 1",
                  writer->failures, quote_literal_cstr(tables->image), text_table(tables),
-                 quote_literal_cstr(tables->target)),
-        7, fail_types);
+                 quote_literal_cstr(tables->target));
+
+    rehearse(fail, 7, fail_types);
+    out->fail = prepare(fail, 7, fail_types);
     out->forgive = prepare(psprintf("%s %s AND %s.key OPERATOR(pg_catalog.=) $4"
                                     " AND %s.failed_at OPERATOR(pg_catalog.<) $3",
                                     own, of_job(writer), other, other),

@@ -49,6 +49,7 @@ struct Pdf {
     File file;             /* temporary, the PDF's bytes */
     size_t size;
     const char *command;        /* as it was when the PDF was opened; begins with a word */
+    const char *program;        /* path of what that word names */
     int next;                   /* number of the next page */
     int last;                   /* INT_MAX: to the end */
     Subprocess *process;        /* NULL: to be started with page `next` */
@@ -136,15 +137,16 @@ static uint64 cpu_seconds(const Pdf *pdf) {
     return pdf->last == INT_MAX ? 0 : pages * (setting_pdf_timeout / 1000 + 1);
 }
 
-static const char *find_program(const char *word) {
+/* NULL if it is not there, which is a fault of PDF documents alone. */
+static const char *find_program(const char *command, OcrError *err) {
+    const char *word = pnstrdup(command, strcspn(command, BLANKS));
     const char *path = subprocess_find(word);
 
     if (path == NULL)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE),
-                        errmsg("the program that draws PDF documents, \"%s\", is not there",
-                               last_dir_separator(word) ? last_dir_separator(word) + 1 : word),
-                        errhint("Install it (pdftoppm is part of poppler-utils), or see the "
-                                "setting deepseek_ocr.pdf_command.")));
+        ocr_fail(err, OCR_IMAGE_UNSUPPORTED,
+                 "the program that draws PDF documents, \"%s\", is not there: install it (pdftoppm "
+                 "is part of poppler-utils), or see the setting deepseek_ocr.pdf_command",
+                 last_dir_separator(word) ? last_dir_separator(word) + 1 : word);
     return path;
 }
 
@@ -155,7 +157,7 @@ static void start_process(Pdf *pdf) {
         .cpu_seconds = cpu_seconds(pdf)};
     char **words = command_words(pdf);
 
-    pdf->process = subprocess_start(find_program(words[0]), words, FilePathName(pdf->file), limits);
+    pdf->process = subprocess_start(pdf->program, words, FilePathName(pdf->file), limits);
     pdf->delivered = false;
     pdf->head_size = 0;
     MemoryContextSwitchTo(caller);
@@ -328,17 +330,22 @@ static void write_file(Pdf *pdf, OcrBytes bytes) {
 
 OcrCode pdf_open(OcrBytes bytes, int first, int last, Pdf **out, OcrError *err) {
     const char *command = setting_pdf_command + strspn(setting_pdf_command, BLANKS);
+    const char *program;
     MemoryContext context;
     Pdf *pdf;
 
     if (command[0] == '\0')
         return ocr_fail(err, OCR_IMAGE_UNSUPPORTED,
                         "PDF documents are not read here: deepseek_ocr.pdf_command is empty");
+    program = find_program(command, err);
+    if (program == NULL)
+        return err->code;
     context = AllocSetContextCreate(CurrentMemoryContext, "deepseek_ocr PDF", ALLOCSET_SMALL_SIZES);
     pdf = *out = MemoryContextAllocZero(context, sizeof *pdf);
     pdf->context = context;
     pdf->size = bytes.size;
     pdf->command = MemoryContextStrdup(context, command);
+    pdf->program = MemoryContextStrdup(context, program);
     pdf->next = first;
     pdf->last = last > 0 ? last : INT_MAX;
     pdf->file = OpenTemporaryFile(false);

@@ -207,6 +207,21 @@ static int open_path(const char *path, int flags) {
     return fd;
 }
 
+/* A number above that of each open file. The limit of open files can be a billion, too many to
+ * close one by one. */
+static int open_files(void) {
+    DIR *folder = AllocateDir("/proc/self/fd");
+    struct dirent *entry;
+    int most = 0;
+
+    if (folder == NULL)
+        return (int)sysconf(_SC_OPEN_MAX);
+    while ((entry = ReadDir(folder, "/proc/self/fd")) != NULL)
+        most = Max(most, atoi(entry->d_name));
+    FreeDir(folder);
+    return most + 1;
+}
+
 static pid_t fork_child(const Start *start) {
     sigset_t all, before;
     pid_t pid;
@@ -226,7 +241,6 @@ Subprocess *subprocess_start(const char *program, char *const *arguments, const 
     Start start = {.program = program,
                    .arguments = arguments,
                    .environment = {psprintf("PATH=%s", search_path()), "LC_ALL=C", NULL},
-                   .open_max = (int)sysconf(_SC_OPEN_MAX),
                    .parent = getpid(),
                    .limits = limits};
     int saved;
@@ -234,6 +248,7 @@ Subprocess *subprocess_start(const char *program, char *const *arguments, const 
     start.input = open_path(input, O_RDONLY);
     start.complaints = open_path(FilePathName(process->complaints), O_WRONLY | O_APPEND);
     start.output = open_pipe(process);
+    start.open_max = open_files();
     process->pid = fork_child(&start);
     saved = errno;
     close(start.output);

@@ -333,17 +333,33 @@ for my $known ('', 'ANALYZE ocr_failures;')
 }
 query('TRUNCATE ocr_failures; DROP TABLE many');
 
-# ---- odd names, a key of two columns, partitions, a hostile search_path ----
+# ---- who may not record a failure ----
+
+query(q{
+	CREATE ROLE barred;
+	CREATE TABLE few AS SELECT id, image, NULL::text AS content FROM scans WHERE id <= 2;
+	ALTER TABLE few ADD PRIMARY KEY (id);
+	GRANT SELECT, UPDATE ON few TO barred;
+	REVOKE INSERT ON ocr_failures FROM PUBLIC;
+});
+(undef, undef, $error) = $node->psql('postgres', q{SET ROLE barred; CALL ocr_convert('few', 'image', 'content', mode => 'tiny', batch_size => 1)});
+like($error, qr/permission denied for table ocr_failures/, 'the right to record failures is asked for');
+is(query('SELECT count(content) FROM few'), 0, 'before any page is read');
+query('GRANT INSERT ON ocr_failures TO PUBLIC');
+is(query(q{SET ROLE barred; CALL ocr_convert('few', 'image', 'content', mode => 'tiny')}), '2|0', 'with it the job runs');
+query('DROP TABLE few; DROP ROLE barred');
+
+# ---- odd names, a key of two columns, collations, partitions, a hostile search_path ----
 
 query(q{
 	CREATE SCHEMA "Odd "" schema";
-	CREATE TABLE "Odd "" schema"."select" ("from" text, "Order" integer, "image '"" bytes" bytea, "Text " text,
+	CREATE TABLE "Odd "" schema"."select" ("from" text COLLATE "C", "Order" integer, "image '"" bytes" bytea, "Text " text,
 		PRIMARY KEY ("from", "Order")) PARTITION BY LIST ("Order");
 	CREATE TABLE "Odd "" schema".one PARTITION OF "Odd "" schema"."select" FOR VALUES IN (1);
 	CREATE TABLE "Odd "" schema".rest PARTITION OF "Odd "" schema"."select" DEFAULT;
 	INSERT INTO "Odd "" schema"."select" SELECT 'it''s "' || id, id % 3, image FROM scans WHERE id <= 30;
 	INSERT INTO "Odd "" schema"."select" VALUES ('bad, "row"', 1, 'no image'), ('no image', 2, NULL);
-	CREATE TABLE "Odd "" schema"."table" ("from" text, "Order" smallint, page integer, "Text " text,
+	CREATE TABLE "Odd "" schema"."table" ("from" text COLLATE "POSIX", "Order" smallint, page integer, "Text " text,
 		UNIQUE (page, "from", "Order"));
 
 	CREATE SCHEMA evil;
@@ -362,8 +378,8 @@ is(query(qq{$hostile CALL $odd)}), '20|0', 'the other partition');
 is(query(qq{$hostile CALL $odd, retry => true)}), '0|1', 'a retry');
 is(query(qq{$hostile CALL $odd, target_table => '"Odd "" schema"."table"')}), '30|1', 'a table for the texts');
 is(query(q{SELECT count(*), bool_and(a."Text " = b."Text " AND content = a."Text ")
-	FROM "Odd "" schema"."select" AS a JOIN "Odd "" schema"."table" AS b USING ("from", "Order")
-		JOIN truth ON id = regexp_replace("from", '\D', '', 'g')::int}), '30|t', 'all are correct');
+	FROM "Odd "" schema"."select" AS a JOIN "Odd "" schema"."table" AS b ON a."from" = b."from" COLLATE "C" AND a."Order" = b."Order"
+		JOIN truth ON id = regexp_replace(a."from", '\D', '', 'g')::int}), '30|t', 'all are correct');
 is(query('SELECT DISTINCT source, image, target, key FROM ocr_failures'),
 	q{"Odd "" schema"."select"|image '" bytes|Text |("bad, ""row""",1)}, 'failures name their row');
 

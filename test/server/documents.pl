@@ -288,7 +288,9 @@ is(look_behind('1-at-2'), 1, 'one that cannot be drawn is one, too');
 like(($node->psql('postgres', "SET deepseek_ocr.pdf_command = ''; SELECT ocr('%PDF-')"))[2],
 	qr/ERROR:  PDF documents are not read here/, 'PDF documents can be refused');
 like(($node->psql('postgres', "\\set VERBOSITY verbose\nSET deepseek_ocr.pdf_command = 'no-such-program'; SELECT ocr('%PDF-')"))[2],
-	qr/58P01: .*"no-such-program", is not there\nHINT:  Install it \(pdftoppm is part of poppler-utils\)/, 'no program');
+	qr/OC003: .*"no-such-program", is not there: install it \(pdftoppm is part of poppler-utils\)/, 'no program');
+is($node->safe_psql('postgres', "SET deepseek_ocr.pdf_command = 'no-such-program'; SELECT string_agg(coalesce(sqlstate, 'read'), ' ' ORDER BY name)
+		FROM (VALUES (1, '%PDF-'::bytea), (2, ${\bytea($page{strip})})) AS images (name, image), ocr_try(image)"), 'OC003 read', 'images are read all the same');
 copy($fake, $node->data_dir . '/fake.pl');
 chmod 0755, $node->data_dir . '/fake.pl';
 like(($node->psql('postgres', "SET deepseek_ocr.pdf_command = './fake.pl fail'; SELECT ocr('%PDF-')"))[2],
