@@ -51,7 +51,7 @@ END $$;
 \c "dbname=owned user=ordinary options='-c client_min_messages=error -c deepseek_ocr.pdf_command=/nowhere/draw -c deepseek_ocr.model=/nowhere/model'"
 INSERT INTO seen SELECT 'options', t.sqlstate FROM ocr_try('%PDF-') AS t;
 
-\c owned postgres
+\c "dbname=owned user=postgres options=''"
 SELECT * FROM no_plan();
 SELECT ok(how = ANY (SELECT s.how FROM seen AS s), 'a page is read after: ' || how) FROM unnest(ARRAY['SET', 'ALTER', 'options']) AS how;
 SELECT is(sqlstate, 'OC004', 'with the program and the model of the superuser: ' || how) FROM seen;
