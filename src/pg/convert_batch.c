@@ -12,6 +12,9 @@
 #include "pg/document.h"
 #include "pg/errors.h"
 
+#define STORE_ATTEMPTS 5     /* at what deadlocks undid */
+#define OTHERS_TURN_US 50000 /* for the other session, which has to wake up first */
+
 /* What came of a page, or of all pages of a row, whose texts are to be joined. */
 typedef struct Outcome {
     const ConvertRow *row;
@@ -268,7 +271,7 @@ static void store(const ConvertBatch *batch, int first, int end) {
     rows_check_constraints();
 }
 
-/* In a subtransaction. NULL, or the error of a row; other errors are raised. */
+/* In a subtransaction. NULL, or the error. */
 static ErrorData *try_to_store(const ConvertBatch *batch, int first, int end) {
     MemoryContext context = CurrentMemoryContext;
     ResourceOwner owner = CurrentResourceOwner;
@@ -291,9 +294,15 @@ static ErrorData *try_to_store(const ConvertBatch *batch, int first, int end) {
     PG_END_TRY();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
-    if (error != NULL && !is_of_row(&batch->job->rows, error->sqlerrcode))
-        ReThrowError(error);
     return error;
+}
+
+/*
+ * Triggers of two jobs may wait for each other. Whose subtransaction is undone has let go of what
+ * the other one waits for, and need not read its pages again.
+ */
+static bool is_deadlock(const ErrorData *error) {
+    return error != NULL && error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
 /*
@@ -304,8 +313,15 @@ static void store_or_fail(ConvertBatch *batch, int first, int end) {
     ErrorData *error = try_to_store(batch, first, end);
     int middle = first + (end - first) / 2;
 
+    for (int i = 1; i < STORE_ATTEMPTS && is_deadlock(error); i++) {
+        pg_usleep(OTHERS_TURN_US);
+        CHECK_FOR_INTERRUPTS();
+        error = try_to_store(batch, first, end);
+    }
     if (error == NULL)
         return;
+    if (!is_of_row(&batch->job->rows, error->sqlerrcode))
+        ReThrowError(error);
     if (end - first == 1) {
         Outcome *outcome = list_nth(batch->outcomes, first);
 

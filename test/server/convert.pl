@@ -349,6 +349,33 @@ query('GRANT INSERT ON ocr_failures TO PUBLIC');
 is(query(q{SET ROLE barred; CALL ocr_convert('few', 'image', 'content', mode => 'tiny')}), '2|0', 'with it the job runs');
 query('DROP TABLE few; DROP ROLE barred');
 
+# ---- triggers that wait for each other ----
+
+query(q{
+	CREATE TABLE folders (id int PRIMARY KEY, done int DEFAULT 0);
+	INSERT INTO folders VALUES (1), (2);
+	CREATE TABLE filed AS SELECT id, id AS folder, image, NULL::text AS content FROM scans WHERE id <= 2 ORDER BY id;
+	ALTER TABLE filed ADD PRIMARY KEY (id);
+	CREATE FUNCTION count_page() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			UPDATE folders SET done = done + 1 WHERE id = NEW.folder;
+			PERFORM pg_sleep(1);
+			RETURN NEW;
+		END $$;
+	CREATE TRIGGER count_page BEFORE UPDATE ON filed FOR EACH ROW EXECUTE FUNCTION count_page();
+});
+my $other = $node->background_psql('postgres');
+$other->query_safe(q{SET deadlock_timeout = '5min'; BEGIN; UPDATE folders SET done = done + 1 WHERE id = 2});
+my $filing = start(q{CALL ocr_convert('filed', 'image', 'content', mode => 'tiny')});
+wait_for(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CALL %filed%' AND wait_event = 'PgSleep'});
+$other->query_safe('UPDATE folders SET done = done + 1 WHERE id = 1; COMMIT'); # waits for the job, which is going to wait for it
+$other->quit;
+finish($filing);
+is($filing->{out} . $filing->{err}, "2|0\n", 'a job whose trigger met a deadlock stores its pages all the same');
+is(query('SELECT count(content) FROM filed'), 2, 'both of them');
+is(query('SELECT done FROM folders ORDER BY id'), "2\n2", 'and what its trigger did, it did once');
+query('DROP TABLE filed, folders; DROP FUNCTION count_page');
+
 # ---- odd names, a key of two columns, collations, partitions, a hostile search_path ----
 
 query(q{
