@@ -97,22 +97,26 @@ static bool is_frame_header(const Segment *segment) {
            segment->marker != MARKER_DAC && segment->body.size >= 6;
 }
 
-bool jpeg_has_several_scans(OcrBytes file) {
+JpegHeader jpeg_header(OcrBytes file) {
+    JpegHeader header = {0};
     Segment segment;
     size_t at = 0;
-    int components = 0;
     for (int i = 0; i < MAX_HEADER_MARKERS; i++) {
         if (!next_segment(file, &at, &segment))
-            return false;
-        if (!is_in_header(&segment)) /* a scan's header begins with its number of components */
-            return segment.body.size > 0 && segment.body.data[0] < components;
-        if (is_frame_header(&segment)) {
-            if (segment.marker > MARKER_SOF1)
-                return true;
-            components = segment.body.data[5];
+            return header;
+        const uint8_t *body = segment.body.data;
+        if (is_frame_header(&segment)) { /* precision, height, width, components */
+            header.height = body[1] << 8 | body[2];
+            header.width = body[3] << 8 | body[4];
+            header.components = body[5];
+            header.several_scans |= segment.marker > MARKER_SOF1;
+        } else if (!is_in_header(&segment)) { /* a scan begins with its number of components */
+            header.several_scans |= segment.body.size > 0 && body[0] < header.components;
+            return header;
         }
     }
-    return true;
+    header.several_scans = true;
+    return header;
 }
 
 static bool is_exif(const Segment *segment) {

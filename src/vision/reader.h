@@ -41,11 +41,13 @@ extern const ImageReader tiff_reader;
 extern const ImageReader webp_reader;
 extern const ImageReader pnm_reader;
 
-/*
- * Does this JPEG need more than one pass over its data: progressive, arithmetic,
- * a scan for each colour? Data that are broken do not.
- */
-bool jpeg_has_several_scans(OcrBytes file);
+/* What the headers of a JPEG say, up to its first scan; zeros where they are broken. */
+typedef struct JpegHeader {
+    int width, height, components;
+    bool several_scans; /* progressive, arithmetic, a scan for each colour: several passes */
+} JpegHeader;
+
+JpegHeader jpeg_header(OcrBytes file);
 
 static inline bool begins_with(OcrBytes file, const char *signature, size_t size) {
     return file.size >= size && memcmp(file.data, signature, size) == 0;

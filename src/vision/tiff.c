@@ -16,7 +16,8 @@
  * Damage: the library's functions say so by what they return. Besides, its
  * messages about JPEG and CCITT group 4 count as damage, since what follows the
  * fault would be grey or noise. A bad line of a group 3 fax is that line's
- * affair, and such lines are common.
+ * affair, and such lines are common; but not in a tile, of which the library does
+ * not say whether lines are missing at its end.
  *
  * The library reads through the callbacks below from the bytes in memory, and
  * allocates no block larger than the file and MAX_BLOCK. It speaks to on_message
@@ -206,8 +207,14 @@ static void on_unmap(thandle_t handle, void *base, toff_t size) {
     (void)handle, (void)base, (void)size;
 }
 
+/* Does it count as damage that this part of the library has something to say? */
+static bool is_of_damage(const TiffReader *reader, const char *module) {
+    return module && (strcmp(module, "JPEGLib") == 0 || strcmp(module, "Fax4Decode") == 0 ||
+                      (reader->tile_width > 0 && strncmp(module, "Fax3Decode", 10) == 0));
+}
+
 static void on_message(TiffReader *reader, const char *module, const char *format, va_list args) {
-    if (module && (strcmp(module, "JPEGLib") == 0 || strcmp(module, "Fax4Decode") == 0))
+    if (is_of_damage(reader, module))
         reader->damaged = true;
     if (reader->complaint[0] == '\0')
         vsnprintf(reader->complaint, sizeof reader->complaint, format, args);
@@ -451,7 +458,7 @@ static OcrCode lay_out(TiffReader *reader) {
         return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,
                         "the TIFF's samples lie in an order that is not read");
     reader->row_bytes = row_bytes;
-    reader->raw = malloc((size_t)size);
+    reader->raw = calloc(1, (size_t)size);
     reader->row = malloc(samples);
     if (!reader->raw || !reader->row)
         return ocr_fail(reader->err, OCR_OUT_OF_MEMORY, "no memory for decoding a TIFF");
@@ -460,19 +467,34 @@ static OcrCode lay_out(TiffReader *reader) {
 
 /*
  * TIFF wants the JPEG data of a strip or tile in one scan. Several of them would
- * be unpacked in one go, up to a hundred, without a look at interrupts.
+ * be unpacked in one go, up to a hundred, without a look at interrupts. Of a
+ * smaller picture the library would fill a part of the strip or tile, without an
+ * error. rows: those of the strip or tile.
  */
-static OcrCode check_jpeg(const TiffReader *reader, uint32_t strile) {
+static OcrCode check_jpeg(const TiffReader *reader, uint32_t strile, int rows, bool last) {
     uint64_t at = TIFFGetStrileOffset(reader->library, strile);
     uint64_t size = TIFFGetStrileByteCount(reader->library, strile);
     if (reader->compression != COMPRESSION_JPEG || at > reader->file.size)
         return OCR_OK;
     if (size > reader->file.size - at)
         size = reader->file.size - at;
-    if (jpeg_has_several_scans((OcrBytes){reader->file.data + at, (size_t)size}))
+    int columns = reader->tile_width > 0 ? reader->tile_width : reader->width;
+    JpegHeader jpeg = jpeg_header((OcrBytes){reader->file.data + at, (size_t)size});
+    if (jpeg.several_scans)
         return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,
                         "the TIFF's JPEG data are not in one scan");
+    if (jpeg.width != columns || (last ? jpeg.height < rows : jpeg.height != rows))
+        return ocr_fail(reader->err, OCR_IMAGE_DAMAGED,
+                        "the TIFF is damaged: JPEG data of %d x %d pixels instead of %d x %d",
+                        jpeg.width, jpeg.height, columns, rows);
     return OCR_OK;
+}
+
+/* The last strip may be as high as the others, and then has rows that are not the picture's. */
+static OcrCode check_strip(const TiffReader *reader, uint32_t strip, int y) {
+    uint32_t rows = UINT32_MAX, rest = (uint32_t)(reader->height - y);
+    TIFFGetFieldDefaulted(reader->library, TIFFTAG_ROWSPERSTRIP, &rows);
+    return check_jpeg(reader, strip, (int)(rows < rest ? rows : rest), rows >= rest);
 }
 
 static OcrCode decode_rows(TiffReader *reader, int plane, uint8_t *pixels) {
@@ -480,7 +502,7 @@ static OcrCode decode_rows(TiffReader *reader, int plane, uint8_t *pixels) {
     uint32_t last = UINT32_MAX;
     for (int y = 0; y < reader->height && code == OCR_OK; y++) {
         uint32_t strip = TIFFComputeStrip(reader->library, (uint32_t)y, (uint16_t)plane);
-        if (strip != last && check_jpeg(reader, strip) != OCR_OK)
+        if (strip != last && check_strip(reader, strip, y) != OCR_OK)
             return reader->err->code;
         last = strip;
         if (TIFFReadScanline(reader->library, reader->raw, (uint32_t)y, (uint16_t)plane) != 1 ||
@@ -497,8 +519,9 @@ static OcrCode decode_rows(TiffReader *reader, int plane, uint8_t *pixels) {
 static OcrCode decode_tile(TiffReader *reader, int plane, int left, int top, uint8_t *pixels) {
     uint32_t tile =
         TIFFComputeTile(reader->library, (uint32_t)left, (uint32_t)top, 0, (uint16_t)plane);
-    if (check_jpeg(reader, tile) != OCR_OK)
+    if (check_jpeg(reader, tile, reader->tile_height, false) != OCR_OK)
         return reader->err->code;
+    memset(reader->raw, 0, reader->row_bytes * (size_t)reader->tile_height);
     if (TIFFReadTile(reader->library, reader->raw, (uint32_t)left, (uint32_t)top, 0,
                      (uint16_t)plane) < 0 ||
         reader->damaged)
