@@ -6,6 +6,7 @@
 #include "model/json.h"
 #include "model/safetensors.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -212,7 +213,8 @@ static OcrCode copy_file(const OcrQuantizer *quantizer, const char *name, OcrErr
         return OCR_OK;
     if (code)
         return code;
-    FILE *file = fopen(to, "wb");
+    unlink(to);
+    FILE *file = fopen(to, "wbx");
     bool good = file && fwrite(bytes, 1, size, file) == size && fflush(file) == 0 &&
                 fsync(fileno(file)) == 0;
     if (file)
@@ -235,24 +237,68 @@ static bool is_at(int fd, const char *path) {
            ours.st_ino == there.st_ino;
 }
 
-/* The partial folder with its weights file locked: ours, or taken over from one that died. */
+static bool is_our_name(const char *name) {
+    for (size_t i = 0; i < SMALL_FILES; i++)
+        if (strcmp(name, small_files[i]) == 0)
+            return true;
+    return strcmp(name, WEIGHTS_NAME) == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* The partial folder, new or with nothing in it but what a writer that died has left. */
+static OcrCode make_folder(const OcrQuantizer *quantizer, OcrError *err) {
+    bool ours = true;
+    if (mkdir(quantizer->partial, 0755) != 0 && errno != EEXIST)
+        return cannot(err, "make", quantizer->partial);
+    DIR *folder = opendir(quantizer->partial);
+    if (!folder)
+        return cannot(err, "read", quantizer->partial);
+    for (struct dirent *entry; ours && (entry = readdir(folder));)
+        ours = is_our_name(entry->d_name);
+    closedir(folder);
+    return ours ? OCR_OK
+                : ocr_fail(err, OCR_TARGET, "\"%s\" holds files that are no unfinished copy's",
+                           quantizer->partial);
+}
+
+/* *fd: the file at path, locked, or -1. False if another process has it, or errno says why. */
+static bool open_locked(const char *path, int flags, int *fd) {
+    *fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0644);
+    if (*fd < 0)
+        return false;
+    /* A writer that ended since the file was opened has unlocked it, but put it in place, too. */
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0 && is_at(*fd, path))
+        return true;
+    errno = EEXIST;
+    return false;
+}
+
+/*
+ * The partial folder with a new weights file, locked. Remains of a writer that died are unlinked
+ * and not written into: who reads them, as ocr_models() may, has them mapped. Their lock is held
+ * until the new file is there, so that no two writers take them over.
+ */
 static OcrCode make_partial(OcrQuantizer *quantizer, OcrError *err) {
     char path[PATH_MAX + NAME_MAX];
     struct stat status;
+    int remains;
     if (lstat(quantizer->target, &status) == 0)
         return ocr_fail(err, OCR_TARGET, "\"%s\" already exists", quantizer->target);
-    if (mkdir(quantizer->partial, 0755) != 0 && errno != EEXIST)
-        return cannot(err, "make", quantizer->partial);
+    OcrCode code = make_folder(quantizer, err);
+    if (code)
+        return code;
     snprintf(path, sizeof path, "%s/" WEIGHTS_NAME, quantizer->partial);
-    quantizer->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (quantizer->fd < 0)
-        return cannot(err, "write", path);
-    /* A writer that ended since the file was opened has unlocked it, but put it in place, too. */
-    if (flock(quantizer->fd, LOCK_EX | LOCK_NB) != 0 || !is_at(quantizer->fd, path))
-        return ocr_fail(err, OCR_TARGET, "\"%s\" is being written by another process",
-                        quantizer->target);
-    quantizer->made = true;
-    return ftruncate(quantizer->fd, 0) == 0 ? OCR_OK : cannot(err, "write", path);
+    if (open_locked(path, 0, &remains))
+        quantizer->made = unlink(path) == 0;
+    if (quantizer->made || errno == ENOENT)
+        quantizer->made = open_locked(path, O_CREAT | O_EXCL, &quantizer->fd);
+    if (!quantizer->made)
+        code = errno == EEXIST
+                   ? ocr_fail(err, OCR_TARGET, "\"%s\" is being written by another process",
+                              quantizer->target)
+                   : cannot(err, "write", path);
+    if (remains >= 0)
+        close(remains);
+    return code;
 }
 
 static OcrCode sync_folder(const char *path, OcrError *err) {
