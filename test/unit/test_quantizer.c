@@ -8,6 +8,7 @@
 #include "engine.h"
 #include "trace.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define NANO CHECKPOINTS "/nano1"
@@ -387,6 +389,52 @@ static void files_of_others_are_left_alone(void **state) {
     assert_false(exists(".partial/model.safetensors"));
 }
 
+/* What bringing a folder to disk comes to, for the partial folder and the one around it. */
+static int partial_error, parent_error;
+
+/* Instead of the C library's. */
+int fsync(int file) {
+    struct stat status, parent;
+    if (fstat(file, &status) == 0 && stat(folder, &parent) == 0 && S_ISDIR(status.st_mode))
+        errno = status.st_ino == parent.st_ino ? parent_error : partial_error;
+    else
+        errno = 0;
+    return errno ? -1 : (int)syscall(SYS_fsync, file);
+}
+
+/* Not every file system can bring a folder to disk. */
+static void folders_need_not_be_synced(void **state) {
+    (void)state;
+    partial_error = EINVAL;
+    parent_error = EBADF;
+    quantize(NANO, OCR_QUANT_Q8);
+    partial_error = parent_error = 0;
+}
+
+static void what_is_in_place_has_not_failed(void **state) {
+    (void)state;
+    parent_error = EIO;
+    quantize(NANO, OCR_QUANT_Q8);
+    parent_error = 0;
+}
+
+static void what_cannot_be_synced_is_not_put_in_place(void **state) {
+    (void)state;
+    OcrError err;
+    OcrQuantizer *quantizer;
+    OcrStep step;
+    partial_error = EIO;
+    assert_ok(ocr_quantizer_open(NANO, target, OCR_QUANT_Q8, &quantizer, &err), &err);
+    while ((step = ocr_quantizer_step(quantizer, &err)) == OCR_STEP_MORE)
+        ;
+    partial_error = 0;
+    assert_int_equal(step, OCR_STEP_FAILED);
+    assert_int_equal(err.code, OCR_TARGET);
+    ocr_quantizer_close(quantizer);
+    assert_false(exists(".partial"));
+    assert_false(exists(""));
+}
+
 static void q8_has_the_parameters_of_its_source(void **state) {
     (void)state;
     quantize(NANO, OCR_QUANT_Q8);
@@ -436,6 +484,9 @@ int main(void) {
         TEST(remains_are_taken_over),
         TEST(remains_are_taken_over_once),
         TEST(files_of_others_are_left_alone),
+        TEST(folders_need_not_be_synced),
+        TEST(what_is_in_place_has_not_failed),
+        TEST(what_cannot_be_synced_is_not_put_in_place),
         TEST(q8_has_the_parameters_of_its_source),
         TEST(blocks_are_not_parted_between_cache_lines),
         TEST(a_copy_is_not_quantized_again),
