@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define CONFIG_MAX_BYTES (1 << 20)
-#define CONFIG_MAX_CHOSEN 64 /* experts of a token: choosing takes the square of their number */
+#define CONFIG_MAX_CHOSEN 64 /* experts of a token; choosing may compare each with all experts */
 
 /*
  * A reader carries the first error: after one, every later call is a no-op that
