@@ -228,6 +228,17 @@ static void few_experts_are_chosen(void **state) {
     assert_refused(OCR_MODEL_CONFIG, "num_experts_per_tok");
 }
 
+/* A window is computed in one go, in a time that grows with the fourth power of its side. */
+static void windows_are_small(void **state) {
+    (void)state;
+    json_t *config = read_json("config.json");
+    json_t *sam = json_object_get(
+        json_object_get(json_object_get(config, "vision_config"), "width"), "sam_vit_b");
+    json_object_set_new(sam, "window_size", json_integer(129));
+    write_json("config.json", config);
+    assert_refused(OCR_MODEL_CONFIG, "1..128");
+}
+
 static void both_places_of_a_field_agree(void **state) {
     (void)state;
     json_t *config = read_json("config.json");
@@ -606,6 +617,7 @@ int main(void) {
         TEST(files_must_be_files),
         TEST(fields_are_checked),
         TEST(few_experts_are_chosen),
+        TEST(windows_are_small),
         TEST(both_places_of_a_field_agree),
         TEST(auto_follows_the_rules),
         TEST(shapes_are_checked),
