@@ -111,11 +111,11 @@ static bool language_bool(Reader *reader, const char *name, bool missing) {
     return json_is_true(value);
 }
 
-/* A field that this architecture fixes: absent, or exactly this. */
+/* A field that this architecture fixes: exactly this, or absent where that means the same. */
 static void require_bool(Reader *reader, const char *name, bool missing, bool expected) {
     if (language_bool(reader, name, missing) != expected && !reader->code)
-        REFUSE(reader, "config.json: %s must be present and %s: other models are not supported",
-               name, expected ? "true" : "false");
+        REFUSE(reader, "config.json: %s must be %s%s: other models are not supported", name,
+               missing == expected ? "" : "present and ", expected ? "true" : "false");
 }
 
 static void require_string(Reader *reader, const json_t *value, const char *name,

@@ -152,7 +152,7 @@ static void fields_are_checked(void **state) {
     (void)state;
     static const FieldCase cases[] = {
         {"use_mla", "true", "use_mla"},
-        {"use_mla", "null", "use_mla"},
+        {"use_mla", "null", "use_mla must be present and false"},
         {"num_key_value_heads", "1", "num_key_value_heads"},
         {"hidden_size", "98", "hidden_size"},
         {"num_attention_heads", "0", "num_attention_heads"},
@@ -169,7 +169,7 @@ static void fields_are_checked(void **state) {
         {"rope_scaling", "{\"type\":\"yarn\"}", "rope_scaling"},
         {"moe_layer_freq", "2", "moe_layer_freq"},
         {"tie_word_embeddings", "true", "tie_word_embeddings"},
-        {"attention_bias", "true", "attention_bias"},
+        {"attention_bias", "true", "attention_bias must be false"},
         {"eos_token_id", "2", "eos_token_id"},
         {"rms_norm_eps", "0", "rms_norm_eps"},
         {"rope_theta", "\"x\"", "rope_theta"},
