@@ -44,9 +44,9 @@
 /* Bits of the subfile type: a smaller copy of another picture, a mask for one. */
 #define SUBFILE_NOT_A_PAGE (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)
 
-/* A tile is unpacked in one go, without a look at interrupts. */
-#define MAX_TILE_PIXELS (4 << 20)
-#define MAX_TILE_SAMPLES (4 * MAX_TILE_PIXELS)
+/* A tile or a row is unpacked in one go, without a look at interrupts. */
+#define MAX_PIXELS (4 << 20)
+#define MAX_BYTES (8 << 20)
 #define MAX_SAMPLES 16
 #define MAX_BLOCK (64 << 20)
 
@@ -442,17 +442,17 @@ static OcrCode lay_out(TiffReader *reader) {
          !TIFFGetField(reader->library, TIFFTAG_TILELENGTH, &height) || width == 0 || height == 0))
         return damage(reader);
     uint64_t samples = (uint64_t)width * (uint64_t)reader->paint.together; /* of a row */
-    if (tiled &&
-        ((uint64_t)width * height > MAX_TILE_PIXELS || samples * height > MAX_TILE_SAMPLES))
+    uint64_t row_bytes = (samples * (uint64_t)reader->paint.bits + 7) / 8;
+    if ((uint64_t)width * height > MAX_PIXELS || row_bytes * height > MAX_BYTES)
         return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,
-                        "the TIFF has tiles of %u x %u pixels with %d samples each; %d pixels and "
-                        "%d samples are read at most",
-                        width, height, reader->paint.together, MAX_TILE_PIXELS, MAX_TILE_SAMPLES);
+                        "the TIFF has %s of %u x %u pixels, %llu bytes; %d pixels and %d bytes "
+                        "are read at most",
+                        tiled ? "tiles" : "rows", width, height,
+                        (unsigned long long)(row_bytes * height), MAX_PIXELS, MAX_BYTES);
     reader->tile_width = tiled ? (int)width : 0;
     reader->tile_height = tiled ? (int)height : 0;
 
     /* If the library takes other sizes, the samples do not lie as this file thinks. */
-    uint64_t row_bytes = (samples * (uint64_t)reader->paint.bits + 7) / 8;
     tmsize_t size = tiled ? TIFFTileSize(reader->library) : TIFFScanlineSize(reader->library);
     if (size < 0 || (uint64_t)size != row_bytes * height)
         return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,

@@ -382,22 +382,35 @@ static void assert_recipe_unsupported(const TiffRecipe *recipe, const char *part
     free(samples);
 }
 
-/* A tile is unpacked in one go, so there is a limit to it. */
+/* A tile or a row is unpacked in one go, so there is a limit to it. */
 static void test_large_tiles(void **state) {
     (void)state;
     TiffRecipe recipe = plain;
     recipe.compression = COMPRESSION_ADOBE_DEFLATE;
     recipe.tile = 2048;
+    recipe.bits = 16;
     check(&recipe);
+    recipe.bits = 8;
     recipe.photometric = PHOTOMETRIC_RGB;
-    recipe.samples = 4;
-    check(&recipe);
-    recipe.samples = 5;
-    assert_recipe_unsupported(&recipe, "2048 x 2048 pixels with 5 samples");
+    recipe.samples = 3;
+    assert_recipe_unsupported(&recipe, "tiles of 2048 x 2048 pixels, 12582912 bytes");
     recipe = plain;
     recipe.compression = COMPRESSION_ADOBE_DEFLATE;
     recipe.tile = 2064;
     assert_recipe_unsupported(&recipe, "2064 x 2064");
+}
+
+static void test_long_rows(void **state) {
+    (void)state;
+    TiffRecipe recipe = plain;
+    recipe.photometric = PHOTOMETRIC_RGB;
+    recipe.width = 1000000;
+    recipe.height = 1;
+    recipe.bits = 16;
+    recipe.samples = 4;
+    check(&recipe);
+    recipe.samples = 5;
+    assert_recipe_unsupported(&recipe, "rows of 1000000 x 1 pixels, 10000000 bytes");
 }
 
 /* A JPEG in a TIFF looks as it does alone; damage is seen there, too, and so are several scans. */
@@ -648,6 +661,7 @@ int main(void) {
         cmocka_unit_test(test_short_fax_tiles),
         cmocka_unit_test(test_hostile_tags),
         cmocka_unit_test(test_large_tiles),
+        cmocka_unit_test(test_long_rows),
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_pixel_limit),
         cmocka_unit_test(test_many_directories),
