@@ -29,6 +29,7 @@
 #include "vision/ifd.h"
 #include "vision/tiff_paint.h"
 
+#include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,7 +150,8 @@ typedef struct TiffReader {
     OcrBytes file;
     uint64_t at;         /* the next byte that the library reads */
     bool damaged;        /* it has said something that counts as damage */
-    char complaint[200]; /* the first thing that it said, or "" */
+    bool failed;         /* it has spoken of an error, which then is the complaint */
+    char complaint[200]; /* its first error, else the first warning of damage, or "" */
     bool (*interrupted)(void);
     OcrError *err;
 
@@ -213,11 +215,18 @@ static bool is_of_damage(const TiffReader *reader, const char *module) {
                       (reader->tile_width > 0 && strncmp(module, "Fax3Decode", 10) == 0));
 }
 
-static void on_message(TiffReader *reader, const char *module, const char *format, va_list args) {
-    if (is_of_damage(reader, module))
-        reader->damaged = true;
-    if (reader->complaint[0] == '\0')
-        vsnprintf(reader->complaint, sizeof reader->complaint, format, args);
+/* A line feed in the message would begin another program's words (status.h). */
+static void on_message(TiffReader *reader, bool error, const char *module, const char *format,
+                       va_list args) {
+    bool damage = is_of_damage(reader, module);
+    reader->damaged |= damage;
+    if (error ? reader->failed : !damage || reader->complaint[0] != '\0')
+        return;
+    reader->failed = error;
+    vsnprintf(reader->complaint, sizeof reader->complaint, format, args);
+    for (char *c = reader->complaint; *c != '\0'; c++)
+        if (iscntrl((unsigned char)*c))
+            *c = ' ';
 }
 
 /* 'h': no directory yet; 'c': strips as they are in the file. */
@@ -226,10 +235,17 @@ static void on_message(TiffReader *reader, const char *module, const char *forma
 
 #if TIFFLIB_VERSION >= 20221213
 
-static int on_message_of(TIFF *library, void *reader, const char *module, const char *format,
-                         va_list args) {
+static int on_error(TIFF *library, void *reader, const char *module, const char *format,
+                    va_list args) {
     (void)library;
-    on_message(reader, module, format, args);
+    on_message(reader, true, module, format, args);
+    return 1;
+}
+
+static int on_warning(TIFF *library, void *reader, const char *module, const char *format,
+                      va_list args) {
+    (void)library;
+    on_message(reader, false, module, format, args);
     return 1;
 }
 
@@ -237,8 +253,8 @@ static void open_library(TiffReader *reader) {
     TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
     if (!options)
         return;
-    TIFFOpenOptionsSetErrorHandlerExtR(options, on_message_of, reader);
-    TIFFOpenOptionsSetWarningHandlerExtR(options, on_message_of, reader);
+    TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, reader);
+    TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, reader);
     TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)reader->file.size + MAX_BLOCK);
     reader->library = TIFFClientOpenExt("TIFF", OPEN_MODE, reader, CALLBACKS, options);
     TIFFOpenOptionsFree(options);
@@ -256,16 +272,21 @@ static struct {
     TIFFErrorHandlerExt error_of, warning_of;
 } others;
 
-static void on_message_of(thandle_t handle, const char *module, const char *format, va_list args) {
+static void on_error(thandle_t handle, const char *module, const char *format, va_list args) {
     if (handle)
-        on_message(handle, module, format, args);
+        on_message(handle, true, module, format, args);
+}
+
+static void on_warning(thandle_t handle, const char *module, const char *format, va_list args) {
+    if (handle)
+        on_message(handle, false, module, format, args);
 }
 
 static void open_library(TiffReader *reader) {
     others.error = TIFFSetErrorHandler(NULL);
     others.warning = TIFFSetWarningHandler(NULL);
-    others.error_of = TIFFSetErrorHandlerExt(on_message_of);
-    others.warning_of = TIFFSetWarningHandlerExt(on_message_of);
+    others.error_of = TIFFSetErrorHandlerExt(on_error);
+    others.warning_of = TIFFSetWarningHandlerExt(on_warning);
     reader->library = TIFFClientOpen("TIFF", OPEN_MODE, reader, CALLBACKS);
 }
 

@@ -317,6 +317,43 @@ static void test_short_strips(void **state) {
     }
 }
 
+/* A warning that does no harm is not what is wrong with the file. */
+static void test_warnings(void **state) {
+    (void)state;
+    TiffRecipe recipe = plain;
+    recipe.compression = COMPRESSION_LZW;
+    recipe.orientation = 1;
+    uint16_t *samples = random_tiff_samples(&recipe, 4);
+    OcrBytes tiff = make_one(&recipe, samples);
+    OcrError err;
+    RgbImage picture;
+    put_le(tiff, find_entry(tiff, TIFFTAG_ORIENTATION), 275, 2); /* a tag that nobody knows */
+    assert_ok(read_picture(tiff, NULL, &picture, &err), &err);
+    free(picture.pixels);
+    put_le(tiff, find_entry(tiff, TIFFTAG_STRIPBYTECOUNTS) + 8, 100, 4);
+    assert_fails(read_picture(tiff, NULL, &picture, &err), &err, OCR_IMAGE_DAMAGED, "cut short: ");
+    assert_null(strstr(err.message, "275"));
+    free_bytes(tiff);
+    free(samples);
+}
+
+/* What the library says in two lines is not taken for the words of another program. */
+static void test_messages_of_two_lines(void **state) {
+    (void)state;
+    JpegRecipe recipe = {.width = 50,
+                         .height = 40,
+                         .components = 1,
+                         .given = JCS_GRAYSCALE,
+                         .stored = JCS_GRAYSCALE,
+                         .luma_sampling = 2};
+    uint8_t *samples = noise(6, 50, 40, 1);
+    OcrBytes jpeg = make_jpeg(&recipe, samples), tiff = wrap_jpeg(jpeg, 50, 40, 1);
+    assert_unreadable(tiff, OCR_IMAGE_DAMAGED, "2,2 Apparently should be 1,1");
+    free_bytes(tiff);
+    free_bytes(jpeg);
+    free(samples);
+}
+
 /* The library takes a tile whose lines end too early for a whole one. */
 static void test_short_fax_tiles(void **state) {
     (void)state;
@@ -659,6 +696,8 @@ int main(void) {
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_short_strips),
         cmocka_unit_test(test_short_fax_tiles),
+        cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_messages_of_two_lines),
         cmocka_unit_test(test_hostile_tags),
         cmocka_unit_test(test_large_tiles),
         cmocka_unit_test(test_long_rows),
