@@ -214,6 +214,9 @@ OcrSession *ocr_session_create(const OcrModel *model, const OcrLimits *limits, O
 /* Bytes of scratch that ocr_session_start needs; free to go when it returns. */
 size_t ocr_start_bytes(const OcrImageInfo *image, const OcrPlan *plan);
 
+/* Likewise, with what the library of the image's format allocates meanwhile. */
+size_t ocr_decoding_bytes(const OcrImageInfo *image, const OcrPlan *plan);
+
 /*
  * Decode the image and put the page into an idle slot (0..slots-1). The file's
  * bytes are not needed afterwards. A failure leaves the slot idle.

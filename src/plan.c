@@ -38,8 +38,7 @@ static bool rule_fits(const AutoRule *rule, int width, int height, bool groundin
     OcrError unseen;
     if (views_plan(rule->mode, width, height, &views, &unseen))
         return true; /* so that whoever plans the page is told why it cannot be read */
-    if (rule->max_columns > 0 &&
-        (views.columns > rule->max_columns || views.rows > rule->max_rows))
+    if (rule->max_columns > 0 && (views.columns > rule->max_columns || views.rows > rule->max_rows))
         return false;
     return rule->max_zoom == 0 || views_zoom(&views, width, height) <= rule->max_zoom;
 }
@@ -123,4 +122,9 @@ size_t ocr_start_bytes(const OcrImageInfo *image, const OcrPlan *plan) {
     arena_take(&arena, 1, image_decode_bytes(image));
     arena_take(&arena, 1, views_scratch_bytes(&views, image->width, image->height));
     return arena.used > SIZE_MAX - ARENA_ALIGNMENT ? SIZE_MAX : arena.used + ARENA_ALIGNMENT;
+}
+
+size_t ocr_decoding_bytes(const OcrImageInfo *image, const OcrPlan *plan) {
+    size_t bytes = ocr_start_bytes(image, plan);
+    return bytes > SIZE_MAX - image->library_bytes ? SIZE_MAX : bytes + image->library_bytes;
 }

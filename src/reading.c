@@ -53,20 +53,20 @@ static void judge(Reading *reading) {
         keep_sure(reading, &text);
 }
 
-/* Does the text repeat itself? Then it ends behind the first time. */
-static bool end_loop(Reading *reading, bool overruled) {
+/*
+ * How many ids stand, those of the prompt included, of a text that repeats itself: those of the
+ * first time, or those before what the ban held back. -1: it does not.
+ */
+static int kept_by_loop(Reading *reading, bool overruled) {
     const int *generated = reading->ids + reading->plan.prompt_positions;
     int period = loop_period(generated, reading->tokens), tokens = reading->tokens;
-    int first =
+    int held_back =
         overruled ? loop_overruled(&reading->overruled, &reading->ban, reading->count - 1) : 0;
-    if (period > 0) {
-        while (tokens > period && generated[tokens - 1] == generated[tokens - 1 - period])
-            tokens--;
-        cut(reading, reading->plan.prompt_positions + tokens, OCR_FINISH_LOOP);
-    } else if (first > 0) {
-        cut(reading, first, OCR_FINISH_LOOP);
-    }
-    return period > 0 || first > 0;
+    if (period == 0)
+        return held_back > 0 ? held_back : -1;
+    while (tokens > period && generated[tokens - 1] == generated[tokens - 1 - period])
+        tokens--;
+    return reading->plan.prompt_positions + tokens;
 }
 
 /* Does the page, turned as it is, lie as badly as before? */
@@ -77,9 +77,10 @@ static bool is_vain(const Reading *reading) {
 
 /* Has the text come to its end with the latest id, whether the model knows it or not? */
 static void end_text(Reading *reading, bool overruled, bool doubtful) {
-    if (end_loop(reading, overruled))
-        return;
-    if (doubtful)
+    int kept = kept_by_loop(reading, overruled);
+    if (kept >= 0)
+        cut(reading, kept, OCR_FINISH_LOOP);
+    else if (doubtful)
         keep_sure(reading, &reading->confidence);
     else if (is_vain(reading))
         finish(reading, OCR_FINISH_UNSURE);
@@ -113,19 +114,19 @@ bool reading_choose(Reading *reading, float *logits, int vocabulary) {
 /* ---- pages that lie on their side or their head ---- */
 
 /* Of a page that is turned: is this a text, where there was one before, or seemed to be none? */
-static bool is_text(const Reading *reading, const Reading *first) {
-    bool was_read = first->tokens > 0 || first->finish == OCR_FINISH_STOP;
+static bool is_text(const Reading *reading, const Reading *upright) {
+    bool was_read = upright->tokens > 0 || upright->finish == OCR_FINISH_STOP;
     return reading->tokens >= (was_read ? LEAST_TOKENS : 1);
 }
 
-bool reading_is_good(const Reading *reading, const Reading *first) {
+bool reading_is_good(const Reading *reading, const Reading *upright) {
     double doubt = 1 - reading->plan.turn_confidence;
     if (doubt >= 1) /* no page is turned */
         return true;
     if (reading->tokens == 0 && reading->finish == OCR_FINISH_STOP)
         doubt *= BLANK_DOUBT;
     return 1 - reading->without_loop <= doubt &&
-           (reading->plan.turned == 0 || is_text(reading, first));
+           (reading->plan.turned == 0 || is_text(reading, upright));
 }
 
 int reading_picture(const Reading *reading, int image_id) {
@@ -135,17 +136,17 @@ int reading_picture(const Reading *reading, int image_id) {
     return place;
 }
 
-static void copy_prompt(Reading *reading, const Reading *first, int image_id) {
-    int picture = reading_picture(first, image_id), now = reading->plan.image_slots;
-    int behind = picture + first->plan.image_slots;
-    memcpy(reading->ids, first->ids, (size_t)picture * sizeof(int));
+static void copy_prompt(Reading *reading, const Reading *upright, int image_id) {
+    int picture = reading_picture(upright, image_id), now = reading->plan.image_slots;
+    int behind = picture + upright->plan.image_slots;
+    memcpy(reading->ids, upright->ids, (size_t)picture * sizeof(int));
     for (int i = 0; i < now; i++)
         reading->ids[picture + i] = image_id;
-    memcpy(reading->ids + picture + now, first->ids + behind,
-           (size_t)(first->plan.prompt_positions - behind) * sizeof(int));
+    memcpy(reading->ids + picture + now, upright->ids + behind,
+           (size_t)(upright->plan.prompt_positions - behind) * sizeof(int));
 }
 
-void reading_turn(Reading *reading, const Reading *first, int image_id) {
+void reading_turn(Reading *reading, const Reading *upright, int image_id) {
     OcrPlan plan = plan_turned(&reading->plan);
     *reading = (Reading){.plan = plan,
                          .ban = reading->ban,
@@ -153,5 +154,5 @@ void reading_turn(Reading *reading, const Reading *first, int image_id) {
                          .logs = reading->logs,
                          .count = plan.prompt_positions,
                          .confidence = {.floor = reading->confidence.floor}};
-    copy_prompt(reading, first, image_id);
+    copy_prompt(reading, upright, image_id);
 }

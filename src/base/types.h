@@ -41,6 +41,7 @@ typedef struct OcrImageInfo {
     int width, height;               /* upright, that is, after EXIF orientation; at least 1 */
     int stored_width, stored_height; /* as the file has them */
     int orientation;                 /* EXIF 1..8; 1 where absent or broken */
+    size_t library_bytes; /* what the format's library may allocate to decode it, rows aside */
 } OcrImageInfo;
 
 /* The bytes of a file, owned by the caller and unchanged while in use. */

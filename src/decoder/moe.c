@@ -2,8 +2,7 @@
 
 #include "kernels/rows.h"
 
-#include <math.h>
-#include <stdbool.h>
+#include <string.h>
 
 void moe_layout(Moe *moe, const DecoderConfig *config, int max_rows, Arena *arena) {
     size_t rows = (size_t)max_rows, places = rows * (size_t)config->experts_per_token;
@@ -22,37 +21,42 @@ void moe_layout(Moe *moe, const DecoderConfig *config, int max_rows, Arena *aren
     moe->jobs = ARENA_TAKE(arena, Matmul, (size_t)config->experts + 1);
 }
 
+/* Insertion into a sorted list; what is equal stays behind. */
 void top_k(const float *p, int count, int k, int *out) {
-    for (int i = 0; i < k; i++) {
-        int best = -1;
-        for (int c = 0; c < count; c++) {
-            bool taken = false;
-            for (int j = 0; j < i; j++)
-                taken |= out[j] == c;
-            if (!taken && (best < 0 || p[c] > p[best]))
-                best = c;
-        }
-        out[i] = best;
+    int held = 0;
+    for (int c = 0; c < count; c++) {
+        int place = held;
+        while (place > 0 && p[c] > p[out[place - 1]])
+            place--;
+        if (place == k)
+            continue;
+        if (held < k)
+            held++;
+        memmove(out + place + 1, out + place, (size_t)(held - 1 - place) * sizeof *out);
+        out[place] = c;
     }
 }
 
-/* Probabilities in f32, the k best of them, not renormalised unless the model says so. */
-static void choose(Moe *moe, int rows) {
+/*
+ * A pool task: probabilities of a row in f32, the k best of them, not renormalised unless the
+ * model says so.
+ */
+static void choose_task(void *context, int row, int thread) {
+    const Moe *moe = context;
     int experts = moe->config->experts, k = moe->config->experts_per_token;
-    for (int r = 0; r < rows; r++) {
-        float *p = moe->scores + (size_t)r * (size_t)experts;
-        int *chosen = moe->chosen + (size_t)r * (size_t)k;
-        float *weights = moe->weights + (size_t)r * (size_t)k, sum = 0;
-        softmax(p, experts);
-        top_k(p, experts, k, chosen);
-        for (int i = 0; i < k; i++)
-            sum += p[chosen[i]];
-        for (int i = 0; i < k; i++) {
-            weights[i] = p[chosen[i]];
-            if (moe->config->normalise_weights && k > 1)
-                weights[i] /= sum + 1e-20f;
-            weights[i] *= moe->config->routed_scale;
-        }
+    float *p = moe->scores + (size_t)row * (size_t)experts;
+    int *chosen = moe->chosen + (size_t)row * (size_t)k;
+    float *weights = moe->weights + (size_t)row * (size_t)k, sum = 0;
+    (void)thread;
+    softmax(p, experts);
+    top_k(p, experts, k, chosen);
+    for (int i = 0; i < k; i++)
+        sum += p[chosen[i]];
+    for (int i = 0; i < k; i++) {
+        weights[i] = p[chosen[i]];
+        if (moe->config->normalise_weights && k > 1)
+            weights[i] /= sum + 1e-20f;
+        weights[i] *= moe->config->routed_scale;
     }
 }
 
@@ -110,7 +114,9 @@ void moe_run(Moe *moe, const DecoderLayer *layer, const float *normed, float *x,
                      .y = moe->scores,
                      .y_stride = experts};
     matmul_run(&router, 1, PRECISION_EXACT, compute->pool, compute->matmul_scratch);
-    choose(moe, rows);
+    pool_run(compute->pool, rows, choose_task, moe);
+    if (pool_interrupted(compute->pool)) /* rows may be left without a choice */
+        return;
     group(moe, rows);
 
     for (int e = 0; e < experts; e++) {

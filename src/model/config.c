@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define CONFIG_MAX_BYTES (1 << 20)
-#define CONFIG_MAX_CHOSEN 64 /* experts of a token: choosing takes the square of their number */
+#define CONFIG_MAX_WINDOW 128 /* attention within it is computed without a look at interrupts */
+#define CONFIG_MAX_CHOSEN 64  /* experts of a token; choosing may compare each with all experts */
 
 /*
  * A reader carries the first error: after one, every later call is a no-op that
@@ -110,11 +111,11 @@ static bool language_bool(Reader *reader, const char *name, bool missing) {
     return json_is_true(value);
 }
 
-/* A field that this architecture fixes: absent, or exactly this. */
+/* A field that this architecture fixes: exactly this, or absent where that means the same. */
 static void require_bool(Reader *reader, const char *name, bool missing, bool expected) {
     if (language_bool(reader, name, missing) != expected && !reader->code)
-        REFUSE(reader, "config.json: %s must be present and %s: other models are not supported",
-               name, expected ? "true" : "false");
+        REFUSE(reader, "config.json: %s must be %s%s: other models are not supported", name,
+               missing == expected ? "" : "present and ", expected ? "true" : "false");
 }
 
 static void require_string(Reader *reader, const json_t *value, const char *name,
@@ -188,7 +189,7 @@ static void read_sam(Reader *reader, const json_t *vision, const json_t *fields,
     sam->width = integer_in(reader, fields, "width", -1, 1 << 16);
     sam->heads = integer_in(reader, fields, "heads", -1, 1 << 10);
     sam->patch = integer_in(reader, fields, "patch_size", 16, 16);
-    sam->window = integer_in(reader, fields, "window_size", 14, 1 << 10);
+    sam->window = integer_in(reader, fields, "window_size", 14, CONFIG_MAX_WINDOW);
     sam->neck_channels = integer_in(reader, fields, "out_chans", 256, 1 << 16);
     int pixels = integer_in(reader, vision, "image_size", 1024, 1 << 14);
     pixels = integer_in(reader, fields, "image_size", pixels, 1 << 14);

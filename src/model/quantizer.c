@@ -6,6 +6,7 @@
 #include "model/json.h"
 #include "model/safetensors.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -212,7 +213,8 @@ static OcrCode copy_file(const OcrQuantizer *quantizer, const char *name, OcrErr
         return OCR_OK;
     if (code)
         return code;
-    FILE *file = fopen(to, "wb");
+    unlink(to);
+    FILE *file = fopen(to, "wbx");
     bool good = file && fwrite(bytes, 1, size, file) == size && fflush(file) == 0 &&
                 fsync(fileno(file)) == 0;
     if (file)
@@ -235,38 +237,87 @@ static bool is_at(int fd, const char *path) {
            ours.st_ino == there.st_ino;
 }
 
-/* The partial folder with its weights file locked: ours, or taken over from one that died. */
+static bool is_our_name(const char *name) {
+    for (size_t i = 0; i < SMALL_FILES; i++)
+        if (strcmp(name, small_files[i]) == 0)
+            return true;
+    return strcmp(name, WEIGHTS_NAME) == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* The partial folder, new or with nothing in it but what a writer that died has left. */
+static OcrCode make_folder(const OcrQuantizer *quantizer, OcrError *err) {
+    bool ours = true;
+    if (mkdir(quantizer->partial, 0755) != 0 && errno != EEXIST)
+        return cannot(err, "make", quantizer->partial);
+    DIR *folder = opendir(quantizer->partial);
+    if (!folder)
+        return cannot(err, "read", quantizer->partial);
+    for (struct dirent *entry; ours && (entry = readdir(folder));)
+        ours = is_our_name(entry->d_name);
+    closedir(folder);
+    return ours ? OCR_OK
+                : ocr_fail(err, OCR_TARGET, "\"%s\" holds files that are no unfinished copy's",
+                           quantizer->partial);
+}
+
+/* *fd: the file at path, locked, or -1. False if another process has it, or errno says why. */
+static bool open_locked(const char *path, int flags, int *fd) {
+    *fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0644);
+    if (*fd < 0)
+        return false;
+    /* A writer that ended since the file was opened has unlocked it, but put it in place, too. */
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0 && is_at(*fd, path))
+        return true;
+    errno = EEXIST;
+    return false;
+}
+
+/*
+ * The partial folder with a new weights file, locked. Remains of a writer that died are unlinked
+ * and not written into: who reads them, as ocr_models() may, has them mapped. Their lock is held
+ * until the new file is there, so that no two writers take them over.
+ */
 static OcrCode make_partial(OcrQuantizer *quantizer, OcrError *err) {
     char path[PATH_MAX + NAME_MAX];
     struct stat status;
+    int remains;
     if (lstat(quantizer->target, &status) == 0)
         return ocr_fail(err, OCR_TARGET, "\"%s\" already exists", quantizer->target);
-    if (mkdir(quantizer->partial, 0755) != 0 && errno != EEXIST)
-        return cannot(err, "make", quantizer->partial);
+    OcrCode code = make_folder(quantizer, err);
+    if (code)
+        return code;
     snprintf(path, sizeof path, "%s/" WEIGHTS_NAME, quantizer->partial);
-    quantizer->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (quantizer->fd < 0)
-        return cannot(err, "write", path);
-    /* A writer that ended since the file was opened has unlocked it, but put it in place, too. */
-    if (flock(quantizer->fd, LOCK_EX | LOCK_NB) != 0 || !is_at(quantizer->fd, path))
-        return ocr_fail(err, OCR_TARGET, "\"%s\" is being written by another process",
-                        quantizer->target);
-    quantizer->made = true;
-    return ftruncate(quantizer->fd, 0) == 0 ? OCR_OK : cannot(err, "write", path);
+    if (open_locked(path, 0, &remains))
+        quantizer->made = unlink(path) == 0;
+    if (quantizer->made || errno == ENOENT)
+        quantizer->made = open_locked(path, O_CREAT | O_EXCL, &quantizer->fd);
+    if (!quantizer->made)
+        code = errno == EEXIST
+                   ? ocr_fail(err, OCR_TARGET, "\"%s\" is being written by another process",
+                              quantizer->target)
+                   : cannot(err, "write", path);
+    if (remains >= 0)
+        close(remains);
+    return code;
 }
 
+/* Some file systems cannot do that for a folder; PostgreSQL passes over the same errors. */
 static OcrCode sync_folder(const char *path, OcrError *err) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool good = fd >= 0 && fsync(fd) == 0;
+    bool good = fd >= 0 && (fsync(fd) == 0 || errno == EBADF || errno == EINVAL);
     OcrCode code = good ? OCR_OK : cannot(err, "write", path);
     if (fd >= 0)
         close(fd);
     return code;
 }
 
-/* Everything is written: to disk, and under its name. */
+/*
+ * Everything is written: to disk, and under its name. Once it is there, anybody may use it: that
+ * the name may not outlive a crash of the machine is no reason to fail.
+ */
 static OcrCode put_in_place(OcrQuantizer *quantizer, OcrError *err) {
     char parent[PATH_MAX];
+    OcrError unseen;
     snprintf(parent, sizeof parent, "%s", quantizer->target);
     char *slash = strrchr(parent, '/');
     if (slash)
@@ -279,7 +330,8 @@ static OcrCode put_in_place(OcrQuantizer *quantizer, OcrError *err) {
     if (code)
         return code;
     quantizer->made = false;
-    return sync_folder(slash ? parent : ".", err);
+    sync_folder(slash ? parent : ".", &unseen);
+    return OCR_OK;
 }
 
 /* ---- steps ---- */

@@ -17,7 +17,8 @@
  *
  * The work is done in steps of a few milliseconds. It goes to TARGET.partial,
  * which becomes TARGET by one rename once everything is on disk: a crash never
- * leaves half a model under the name, and the next attempt takes the remains over.
+ * leaves half a model under the name, and the next attempt takes the remains over,
+ * unless files lie there that no attempt makes.
  */
 #ifndef OCR_QUANTIZER_H
 #define OCR_QUANTIZER_H

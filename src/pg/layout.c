@@ -158,7 +158,7 @@ static OcrCode plan_annotation(PageInput *input, OcrImageInfo *image, size_t *by
     input->file = asked.file;
     input->page = image->page + 1;
     code = ocr_annotation_bytes(image, bytes, err);
-    return code == OCR_OK ? page_check_memory(*bytes, 0, err) : code;
+    return code == OCR_OK ? page_check_memory(*bytes, image->library_bytes, err) : code;
 }
 
 static bytea *bytea_of(OcrBytes bytes) {

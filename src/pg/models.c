@@ -4,6 +4,7 @@
 #include "postgres.h"
 #include "pg/compat.h"
 
+#include "common/string.h"
 #include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
@@ -59,7 +60,10 @@ static void put_model(ReturnSetInfo *result, const char *name) {
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* Every folder in the model directory, and the model in use if it lies elsewhere. */
+/*
+ * Every folder in the model directory, but for copies that are not finished (see quantizer.h), and
+ * the model in use if it lies elsewhere.
+ */
 PG_FUNCTION_INFO_V1(ocr_models);
 Datum ocr_models(PG_FUNCTION_ARGS) {
     ReturnSetInfo *result = (ReturnSetInfo *)fcinfo->resultinfo;
@@ -70,7 +74,8 @@ Datum ocr_models(PG_FUNCTION_ARGS) {
     InitMaterializedSRF(fcinfo, 0);
     while (dir != NULL && (entry = ReadDirExtended(dir, directory, LOG)) != NULL) {
         CHECK_FOR_INTERRUPTS();
-        if (model_name_is_valid(entry->d_name) && model_is_folder(entry->d_name))
+        if (model_name_is_valid(entry->d_name) && !pg_str_endswith(entry->d_name, ".partial") &&
+            model_is_folder(entry->d_name))
             put_model(result, entry->d_name);
     }
     if (dir != NULL)

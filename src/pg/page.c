@@ -49,7 +49,7 @@ OcrCode page_admit(const PageInput *input, const OcrModel *model, PagePlan *out,
     ocr_limits_add(alone, &out->plan, &out->request);
     /* The session and what decoding the image takes are alive together. */
     code = page_check_memory(ocr_session_bytes(model, alone),
-                             ocr_start_bytes(&out->image, &out->plan), err);
+                             ocr_decoding_bytes(&out->image, &out->plan), err);
     alone->threads = threads_wanted();
     return code;
 }

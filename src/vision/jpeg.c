@@ -97,22 +97,28 @@ static bool is_frame_header(const Segment *segment) {
            segment->marker != MARKER_DAC && segment->body.size >= 6;
 }
 
-bool jpeg_has_several_scans(OcrBytes file) {
+JpegHeader jpeg_header(OcrBytes file) {
+    JpegHeader header = {0};
     Segment segment;
     size_t at = 0;
-    int components = 0;
     for (int i = 0; i < MAX_HEADER_MARKERS; i++) {
         if (!next_segment(file, &at, &segment))
-            return false;
-        if (!is_in_header(&segment)) /* a scan's header begins with its number of components */
-            return segment.body.size > 0 && segment.body.data[0] < components;
-        if (is_frame_header(&segment)) {
-            if (segment.marker > MARKER_SOF1)
-                return true;
-            components = segment.body.data[5];
+            return header;
+        const uint8_t *body = segment.body.data;
+        if (!header.framed && is_frame_header(&segment)) {
+            /* precision, height, width, components */
+            header.framed = true;
+            header.height = body[1] << 8 | body[2];
+            header.width = body[3] << 8 | body[4];
+            header.components = body[5];
+            header.several_scans = segment.marker > MARKER_SOF1;
+        } else if (!is_in_header(&segment)) { /* a scan begins with its number of components */
+            header.several_scans |= segment.body.size > 0 && body[0] < header.components;
+            return header;
         }
     }
-    return true;
+    header.several_scans = true;
+    return header;
 }
 
 static bool is_exif(const Segment *segment) {
@@ -124,26 +130,27 @@ static bool matches(OcrBytes file) {
     return begins_with(file, "\xFF\xD8\xFF", 3);
 }
 
-static OcrCode probe(OcrBytes file, OcrImageInfo *info, OcrError *err) {
-    bool frame = false, exif = false;
+static int stored_orientation(OcrBytes file) {
     Segment segment;
     size_t at = 2;
     for (int i = 0;
-         i < MAX_HEADER_MARKERS && next_segment(file, &at, &segment) && is_in_header(&segment);
-         i++) {
-        const uint8_t *body = segment.body.data;
-        if (!frame && is_frame_header(&segment)) { /* precision, height, width, components */
-            info->stored_height = body[1] << 8 | body[2];
-            info->stored_width = body[3] << 8 | body[4];
-            frame = true;
-        } else if (!exif && is_exif(&segment)) {
-            info->orientation = exif_orientation((OcrBytes){body + 6, segment.body.size - 6});
-            exif = true;
-        }
-    }
-    if (!frame)
+         i < MAX_HEADER_MARKERS && next_segment(file, &at, &segment) && is_in_header(&segment); i++)
+        if (is_exif(&segment))
+            return exif_orientation((OcrBytes){segment.body.data + 6, segment.body.size - 6});
+    return 1;
+}
+
+static OcrCode probe(OcrBytes file, OcrImageInfo *info, OcrError *err) {
+    JpegHeader header = jpeg_header(file);
+    if (!header.framed)
         return ocr_fail(err, OCR_IMAGE_DAMAGED,
                         "the JPEG is damaged or cut short: it has no frame header");
+    info->stored_width = header.width;
+    info->stored_height = header.height;
+    info->orientation = stored_orientation(file);
+    if (header.several_scans) /* all coefficients are kept, in 16 bits each */
+        info->library_bytes =
+            2 * (size_t)header.components * (size_t)header.width * (size_t)header.height;
     return OCR_OK;
 }
 

@@ -3,16 +3,9 @@
 #include "model/weights.h"
 #include "vision/cubic.h"
 
-#include <math.h>
 #include <string.h>
 
-/* Input samples that one output sample draws from, at most. */
-static int most_taps(int from, int to) {
-    double scale = (double)from / to;
-    return (int)ceil(4 * (scale > 1 ? scale : 1)) + 2;
-}
-
-typedef struct Resize {
+typedef struct GridResize {
     const PositionGrid *grid;
     int columns, taps;
     int *first;      /* [to] first input sample of each output sample */
@@ -21,24 +14,21 @@ typedef struct Resize {
     float *rows;     /* [from][from][columns] the table as f32 */
     float *squeezed; /* [to][from][columns] after the vertical pass */
     float *x;        /* [to][to][columns] */
-} Resize;
+} GridResize;
 
-/* The kernel is widened when shrinking, cut at the borders and normalised. */
-static void fill_weights(Resize *resize) {
+static void fill_weights(GridResize *resize) {
     int from = resize->grid->from, to = resize->grid->to;
-    double scale = (double)from / to, width = scale > 1 ? scale : 1, support = 2 * width;
     for (int i = 0; i < to; i++) {
-        double centre = scale * (i + 0.5), sum = 0;
+        CubicWindow window = cubic_window(from, to, i);
         float *weights = resize->weights + (size_t)i * (size_t)resize->taps;
-        int low = (int)(centre - support + 0.5), high = (int)(centre + support + 0.5);
-        low = low < 0 ? 0 : low;
-        high = high > from ? from : high;
-        resize->first[i] = low;
-        resize->count[i] = high - low;
-        for (int j = low; j < high; j++)
-            sum += cubic((j + 0.5 - centre) / width);
-        for (int j = low; j < high; j++)
-            weights[j - low] = (float)(cubic((j + 0.5 - centre) / width) / sum);
+        double sum = 0;
+        resize->first[i] = window.first;
+        resize->count[i] = window.count;
+        for (int j = 0; j < window.count; j++)
+            sum += cubic((window.first + j + 0.5 - window.center) / window.stretch);
+        for (int j = 0; j < window.count; j++)
+            weights[j] =
+                (float)(cubic((window.first + j + 0.5 - window.center) / window.stretch) / sum);
     }
 }
 
@@ -48,7 +38,7 @@ static void add_scaled(float *y, const float *x, float factor, size_t count) {
 }
 
 static void vertical_task(void *context, int chunk, int thread) {
-    const Resize *resize = context;
+    const GridResize *resize = context;
     size_t line = (size_t)resize->grid->from * (size_t)resize->columns;
     const float *weights = resize->weights + (size_t)chunk * (size_t)resize->taps;
     float *out = resize->squeezed + (size_t)chunk * line;
@@ -59,7 +49,7 @@ static void vertical_task(void *context, int chunk, int thread) {
 }
 
 static void horizontal_task(void *context, int chunk, int thread) {
-    const Resize *resize = context;
+    const GridResize *resize = context;
     int from = resize->grid->from, to = resize->grid->to;
     size_t columns = (size_t)resize->columns;
     (void)thread;
@@ -76,22 +66,23 @@ static void horizontal_task(void *context, int chunk, int thread) {
 }
 
 static void row_task(void *context, int chunk, int thread) {
-    const Resize *resize = context;
+    const GridResize *resize = context;
     (void)thread;
     matrix_row(resize->grid->table, resize->grid->first_row + chunk,
                resize->rows + (size_t)chunk * (size_t)resize->columns);
 }
 
 static void same_size_task(void *context, int chunk, int thread) {
-    const Resize *resize = context;
+    const GridResize *resize = context;
     float *row = resize->rows + (size_t)chunk * (size_t)resize->columns;
     row_task(context, chunk, thread);
     add_scaled(resize->x + (size_t)chunk * (size_t)resize->columns, row, 1.0f,
                (size_t)resize->columns);
 }
 
-static Resize layout(const PositionGrid *grid, int columns, Arena *arena) {
-    Resize resize = {.grid = grid, .columns = columns, .taps = most_taps(grid->from, grid->to)};
+static GridResize layout(const PositionGrid *grid, int columns, Arena *arena) {
+    GridResize resize = {
+        .grid = grid, .columns = columns, .taps = cubic_taps(grid->from, grid->to)};
     size_t from = (size_t)grid->from, to = (size_t)grid->to, width = (size_t)columns;
     resize.first = ARENA_TAKE(arena, int, to);
     resize.count = ARENA_TAKE(arena, int, to);
@@ -110,7 +101,7 @@ size_t positions_scratch_floats(int from, int to, int columns) {
 
 void positions_add(const PositionGrid *grid, float *x, const Compute *compute, float *scratch) {
     Arena arena = {(unsigned char *)scratch, 0};
-    Resize resize = layout(grid, grid->table->columns, &arena);
+    GridResize resize = layout(grid, grid->table->columns, &arena);
     resize.x = x;
     if (grid->from == grid->to) {
         pool_run(compute->pool, grid->from * grid->from, same_size_task, &resize);

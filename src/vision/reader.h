@@ -22,8 +22,8 @@ typedef struct ImageReader {
 
     /*
      * Headers of picture info->page, without allocating: fills stored_width and
-     * stored_height (0..INT_MAX, unchecked) and, where the file has a sound one,
-     * orientation.
+     * stored_height (0..INT_MAX, unchecked), library_bytes where it is not 0 and,
+     * where the file has a sound one, orientation.
      */
     OcrCode (*probe)(OcrBytes file, OcrImageInfo *info, OcrError *err);
 
@@ -41,11 +41,14 @@ extern const ImageReader tiff_reader;
 extern const ImageReader webp_reader;
 extern const ImageReader pnm_reader;
 
-/*
- * Does this JPEG need more than one pass over its data: progressive, arithmetic,
- * a scan for each colour? Data that are broken do not.
- */
-bool jpeg_has_several_scans(OcrBytes file);
+/* What the headers of a JPEG say, up to its first scan; zeros where they are broken. */
+typedef struct JpegHeader {
+    bool framed; /* there is a frame header: the next three are from there */
+    int width, height, components;
+    bool several_scans; /* progressive, arithmetic, a scan for each colour: several passes */
+} JpegHeader;
+
+JpegHeader jpeg_header(OcrBytes file);
 
 static inline bool begins_with(OcrBytes file, const char *signature, size_t size) {
     return file.size >= size && memcmp(file.data, signature, size) == 0;

@@ -24,7 +24,6 @@
 #define WEIGHT_BITS 22
 #define WEIGHT_ONE (1 << WEIGHT_BITS)
 #define ROUNDING (1 << (WEIGHT_BITS - 1))
-#define KERNEL_REACH 2.0 /* in input pixels, or output pixels when shrinking */
 
 #define BAND_ROWS 256 /* input rows that one band adds, about */
 #define BAND_LEAST 4  /* output rows of a band at least: as many as an input row can reach */
@@ -40,14 +39,8 @@ typedef struct Axis {
     int32_t *weights; /* [out][taps], of which count are used; 1.0 = WEIGHT_ONE */
 } Axis;
 
-static double axis_scale(int in, int out) {
-    return (double)in / out;
-}
-
 static Axis axis_take(Arena *arena, int in, int out) {
-    double reach = KERNEL_REACH * fmax(axis_scale(in, out), 1.0);
-    Axis axis = {.in = in, .out = out};
-    axis.taps = in == out ? 1 : 2 * (int)ceil(reach) + 1;
+    Axis axis = {.in = in, .out = out, .taps = in == out ? 1 : cubic_taps(in, out)};
     axis.first = ARENA_TAKE(arena, int, (size_t)out);
     axis.count = ARENA_TAKE(arena, int, (size_t)out);
     axis.weights = ARENA_TAKE(arena, int32_t, (size_t)out * (size_t)axis.taps);
@@ -65,21 +58,16 @@ static void axis_fill(void *context, int i, int thread) {
         weights[0] = WEIGHT_ONE;
         return;
     }
-    double scale = axis_scale(axis->in, axis->out), stretch = fmax(scale, 1.0);
-    double reach = KERNEL_REACH * stretch, shrink = 1.0 / stretch;
-    double center = (i + 0.5) * scale;
-    int first = max_int(0, (int)(center - reach + 0.5));
-    int count = min_int(axis->in, (int)(center + reach + 0.5)) - first;
-
-    double sum = 0.0;
-    for (int j = 0; j < count; j++)
-        sum += cubic((first + j - center + 0.5) * shrink);
-    for (int j = 0; j < count; j++) {
-        double weight = cubic((first + j - center + 0.5) * shrink) / sum * WEIGHT_ONE;
+    CubicWindow window = cubic_window(axis->in, axis->out, i);
+    double shrink = 1.0 / window.stretch, sum = 0.0;
+    for (int j = 0; j < window.count; j++)
+        sum += cubic((window.first + j - window.center + 0.5) * shrink);
+    for (int j = 0; j < window.count; j++) {
+        double weight = cubic((window.first + j - window.center + 0.5) * shrink) / sum * WEIGHT_ONE;
         weights[j] = (int32_t)(weight + (weight < 0.0 ? -0.5 : 0.5));
     }
-    axis->first[i] = first;
-    axis->count[i] = count;
+    axis->first[i] = window.first;
+    axis->count[i] = window.count;
 }
 
 /* Output rows of a band. */
@@ -90,7 +78,7 @@ static int band_height(int in, int out) {
 
 /* Input rows that a band reads at most: the way between its first and last center, and the taps. */
 static int band_rows(const Axis *down) {
-    double way = (band_height(down->in, down->out) - 1) * axis_scale(down->in, down->out);
+    double way = (band_height(down->in, down->out) - 1) * ((double)down->in / down->out);
     return (int)fmin(down->in, ceil(way) + down->taps);
 }
 

@@ -16,7 +16,8 @@
  * Damage: the library's functions say so by what they return. Besides, its
  * messages about JPEG and CCITT group 4 count as damage, since what follows the
  * fault would be grey or noise. A bad line of a group 3 fax is that line's
- * affair, and such lines are common.
+ * affair, and such lines are common; but not in a tile, of which the library does
+ * not say whether lines are missing at its end.
  *
  * The library reads through the callbacks below from the bytes in memory, and
  * allocates no block larger than the file and MAX_BLOCK. It speaks to on_message
@@ -28,6 +29,7 @@
 #include "vision/ifd.h"
 #include "vision/tiff_paint.h"
 
+#include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,9 +45,9 @@
 /* Bits of the subfile type: a smaller copy of another picture, a mask for one. */
 #define SUBFILE_NOT_A_PAGE (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)
 
-/* A tile is unpacked in one go, without a look at interrupts. */
-#define MAX_TILE_PIXELS (4 << 20)
-#define MAX_TILE_SAMPLES (4 * MAX_TILE_PIXELS)
+/* A tile or a row is unpacked in one go, without a look at interrupts. */
+#define MAX_PIXELS (4 << 20)
+#define MAX_BYTES (8 << 20)
 #define MAX_SAMPLES 16
 #define MAX_BLOCK (64 << 20)
 
@@ -148,7 +150,8 @@ typedef struct TiffReader {
     OcrBytes file;
     uint64_t at;         /* the next byte that the library reads */
     bool damaged;        /* it has said something that counts as damage */
-    char complaint[200]; /* the first thing that it said, or "" */
+    bool failed;         /* it has spoken of an error, which then is the complaint */
+    char complaint[200]; /* its first error, else the first warning of damage, or "" */
     bool (*interrupted)(void);
     OcrError *err;
 
@@ -206,11 +209,24 @@ static void on_unmap(thandle_t handle, void *base, toff_t size) {
     (void)handle, (void)base, (void)size;
 }
 
-static void on_message(TiffReader *reader, const char *module, const char *format, va_list args) {
-    if (module && (strcmp(module, "JPEGLib") == 0 || strcmp(module, "Fax4Decode") == 0))
-        reader->damaged = true;
-    if (reader->complaint[0] == '\0')
-        vsnprintf(reader->complaint, sizeof reader->complaint, format, args);
+/* Does it count as damage that this part of the library has something to say? */
+static bool is_of_damage(const TiffReader *reader, const char *module) {
+    return module && (strcmp(module, "JPEGLib") == 0 || strcmp(module, "Fax4Decode") == 0 ||
+                      (reader->tile_width > 0 && strncmp(module, "Fax3Decode", 10) == 0));
+}
+
+/* A line feed in the message would begin another program's words (status.h). */
+static void on_message(TiffReader *reader, bool error, const char *module, const char *format,
+                       va_list args) {
+    bool damage = is_of_damage(reader, module);
+    reader->damaged |= damage;
+    if (error ? reader->failed : !damage || reader->complaint[0] != '\0')
+        return;
+    reader->failed = error;
+    vsnprintf(reader->complaint, sizeof reader->complaint, format, args);
+    for (char *c = reader->complaint; *c != '\0'; c++)
+        if (iscntrl((unsigned char)*c))
+            *c = ' ';
 }
 
 /* 'h': no directory yet; 'c': strips as they are in the file. */
@@ -219,10 +235,17 @@ static void on_message(TiffReader *reader, const char *module, const char *forma
 
 #if TIFFLIB_VERSION >= 20221213
 
-static int on_message_of(TIFF *library, void *reader, const char *module, const char *format,
-                         va_list args) {
+static int on_error(TIFF *library, void *reader, const char *module, const char *format,
+                    va_list args) {
     (void)library;
-    on_message(reader, module, format, args);
+    on_message(reader, true, module, format, args);
+    return 1;
+}
+
+static int on_warning(TIFF *library, void *reader, const char *module, const char *format,
+                      va_list args) {
+    (void)library;
+    on_message(reader, false, module, format, args);
     return 1;
 }
 
@@ -230,8 +253,8 @@ static void open_library(TiffReader *reader) {
     TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
     if (!options)
         return;
-    TIFFOpenOptionsSetErrorHandlerExtR(options, on_message_of, reader);
-    TIFFOpenOptionsSetWarningHandlerExtR(options, on_message_of, reader);
+    TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, reader);
+    TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, reader);
     TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)reader->file.size + MAX_BLOCK);
     reader->library = TIFFClientOpenExt("TIFF", OPEN_MODE, reader, CALLBACKS, options);
     TIFFOpenOptionsFree(options);
@@ -249,16 +272,21 @@ static struct {
     TIFFErrorHandlerExt error_of, warning_of;
 } others;
 
-static void on_message_of(thandle_t handle, const char *module, const char *format, va_list args) {
+static void on_error(thandle_t handle, const char *module, const char *format, va_list args) {
     if (handle)
-        on_message(handle, module, format, args);
+        on_message(handle, true, module, format, args);
+}
+
+static void on_warning(thandle_t handle, const char *module, const char *format, va_list args) {
+    if (handle)
+        on_message(handle, false, module, format, args);
 }
 
 static void open_library(TiffReader *reader) {
     others.error = TIFFSetErrorHandler(NULL);
     others.warning = TIFFSetWarningHandler(NULL);
-    others.error_of = TIFFSetErrorHandlerExt(on_message_of);
-    others.warning_of = TIFFSetWarningHandlerExt(on_message_of);
+    others.error_of = TIFFSetErrorHandlerExt(on_error);
+    others.warning_of = TIFFSetWarningHandlerExt(on_warning);
     reader->library = TIFFClientOpen("TIFF", OPEN_MODE, reader, CALLBACKS);
 }
 
@@ -435,23 +463,23 @@ static OcrCode lay_out(TiffReader *reader) {
          !TIFFGetField(reader->library, TIFFTAG_TILELENGTH, &height) || width == 0 || height == 0))
         return damage(reader);
     uint64_t samples = (uint64_t)width * (uint64_t)reader->paint.together; /* of a row */
-    if (tiled &&
-        ((uint64_t)width * height > MAX_TILE_PIXELS || samples * height > MAX_TILE_SAMPLES))
+    uint64_t row_bytes = (samples * (uint64_t)reader->paint.bits + 7) / 8;
+    if ((uint64_t)width * height > MAX_PIXELS || row_bytes * height > MAX_BYTES)
         return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,
-                        "the TIFF has tiles of %u x %u pixels with %d samples each; %d pixels and "
-                        "%d samples are read at most",
-                        width, height, reader->paint.together, MAX_TILE_PIXELS, MAX_TILE_SAMPLES);
+                        "the TIFF has %s of %u x %u pixels, %llu bytes; %d pixels and %d bytes "
+                        "are read at most",
+                        tiled ? "tiles" : "rows", width, height,
+                        (unsigned long long)(row_bytes * height), MAX_PIXELS, MAX_BYTES);
     reader->tile_width = tiled ? (int)width : 0;
     reader->tile_height = tiled ? (int)height : 0;
 
     /* If the library takes other sizes, the samples do not lie as this file thinks. */
-    uint64_t row_bytes = (samples * (uint64_t)reader->paint.bits + 7) / 8;
     tmsize_t size = tiled ? TIFFTileSize(reader->library) : TIFFScanlineSize(reader->library);
     if (size < 0 || (uint64_t)size != row_bytes * height)
         return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,
                         "the TIFF's samples lie in an order that is not read");
     reader->row_bytes = row_bytes;
-    reader->raw = malloc((size_t)size);
+    reader->raw = calloc(1, (size_t)size);
     reader->row = malloc(samples);
     if (!reader->raw || !reader->row)
         return ocr_fail(reader->err, OCR_OUT_OF_MEMORY, "no memory for decoding a TIFF");
@@ -460,19 +488,34 @@ static OcrCode lay_out(TiffReader *reader) {
 
 /*
  * TIFF wants the JPEG data of a strip or tile in one scan. Several of them would
- * be unpacked in one go, up to a hundred, without a look at interrupts.
+ * be unpacked in one go, up to a hundred, without a look at interrupts. Of a
+ * smaller picture the library would fill a part of the strip or tile, without an
+ * error. rows: those of the strip or tile.
  */
-static OcrCode check_jpeg(const TiffReader *reader, uint32_t strile) {
+static OcrCode check_jpeg(const TiffReader *reader, uint32_t strile, int rows, bool last) {
     uint64_t at = TIFFGetStrileOffset(reader->library, strile);
     uint64_t size = TIFFGetStrileByteCount(reader->library, strile);
     if (reader->compression != COMPRESSION_JPEG || at > reader->file.size)
         return OCR_OK;
     if (size > reader->file.size - at)
         size = reader->file.size - at;
-    if (jpeg_has_several_scans((OcrBytes){reader->file.data + at, (size_t)size}))
+    int columns = reader->tile_width > 0 ? reader->tile_width : reader->width;
+    JpegHeader jpeg = jpeg_header((OcrBytes){reader->file.data + at, (size_t)size});
+    if (jpeg.several_scans)
         return ocr_fail(reader->err, OCR_IMAGE_UNSUPPORTED,
                         "the TIFF's JPEG data are not in one scan");
+    if (jpeg.width != columns || (last ? jpeg.height < rows : jpeg.height != rows))
+        return ocr_fail(reader->err, OCR_IMAGE_DAMAGED,
+                        "the TIFF is damaged: JPEG data of %d x %d pixels instead of %d x %d",
+                        jpeg.width, jpeg.height, columns, rows);
     return OCR_OK;
+}
+
+/* The last strip may be as high as the others, and then has rows that are not the picture's. */
+static OcrCode check_strip(const TiffReader *reader, uint32_t strip, int y) {
+    uint32_t rows = UINT32_MAX, rest = (uint32_t)(reader->height - y);
+    TIFFGetFieldDefaulted(reader->library, TIFFTAG_ROWSPERSTRIP, &rows);
+    return check_jpeg(reader, strip, (int)(rows < rest ? rows : rest), rows >= rest);
 }
 
 static OcrCode decode_rows(TiffReader *reader, int plane, uint8_t *pixels) {
@@ -480,7 +523,7 @@ static OcrCode decode_rows(TiffReader *reader, int plane, uint8_t *pixels) {
     uint32_t last = UINT32_MAX;
     for (int y = 0; y < reader->height && code == OCR_OK; y++) {
         uint32_t strip = TIFFComputeStrip(reader->library, (uint32_t)y, (uint16_t)plane);
-        if (strip != last && check_jpeg(reader, strip) != OCR_OK)
+        if (strip != last && check_strip(reader, strip, y) != OCR_OK)
             return reader->err->code;
         last = strip;
         if (TIFFReadScanline(reader->library, reader->raw, (uint32_t)y, (uint16_t)plane) != 1 ||
@@ -497,8 +540,9 @@ static OcrCode decode_rows(TiffReader *reader, int plane, uint8_t *pixels) {
 static OcrCode decode_tile(TiffReader *reader, int plane, int left, int top, uint8_t *pixels) {
     uint32_t tile =
         TIFFComputeTile(reader->library, (uint32_t)left, (uint32_t)top, 0, (uint16_t)plane);
-    if (check_jpeg(reader, tile) != OCR_OK)
+    if (check_jpeg(reader, tile, reader->tile_height, false) != OCR_OK)
         return reader->err->code;
+    memset(reader->raw, 0, reader->row_bytes * (size_t)reader->tile_height);
     if (TIFFReadTile(reader->library, reader->raw, (uint32_t)left, (uint32_t)top, 0,
                      (uint16_t)plane) < 0 ||
         reader->damaged)

@@ -5,8 +5,8 @@
  * are refused.
  *
  * The library is given the file in pieces, between which it can be interrupted;
- * a piece decodes as many rows as it completes. What it allocates, up to five
- * bytes a pixel, is freed with its decoder. A file that is shorter than it says,
+ * a piece decodes as many rows as it completes. What it allocates is freed with
+ * its decoder. A file that is shorter than it says,
  * and data that end too early, are errors; there are no checksums.
  */
 #include "vision/reader.h"
@@ -31,6 +31,8 @@
 /* The library gets the file in pieces: so many, but not smaller than this. */
 #define PIECES 500
 #define SMALLEST_PIECE 128
+
+#define LIBRARY_BYTES 5 /* a pixel */
 
 /* ---- headers ---- */
 
@@ -84,6 +86,7 @@ static OcrCode probe(OcrBytes file, OcrImageInfo *info, OcrError *err) {
     info->stored_width = features.width;
     info->stored_height = features.height;
     info->orientation = stored_orientation(file);
+    info->library_bytes = LIBRARY_BYTES * (size_t)features.width * (size_t)features.height;
     return OCR_OK;
 }
 

@@ -252,6 +252,15 @@ truncate "$broken/$first_shard", 100;
 $session->query_safe("SET deepseek_ocr.model = '$broken'");
 is($session->query_safe('SELECT name, error IS NULL FROM ocr_models() ORDER BY current'),
 	"default|t\n$broken|f", 'ocr_models() lists what can be used and what cannot');
+SKIP:
+{
+	chomp(my $share = `pg_config --sharedir`);
+	my $unfinished = "$share/extension/deepseek_ocr/models/small.partial";
+	mkdir $unfinished or skip "the model directory is not the test's to write", 1;
+	is($session->query_safe("SELECT count(*) FROM ocr_models() WHERE name LIKE '%partial'"), '0',
+		'ocr_models() opens no copy that is being written');
+	rmdir $unfinished;
+}
 is($session->query_safe("SET deepseek_ocr.model = '$nano'; SELECT parameters, weight_type, context FROM ocr_load()"),
 	parameters($nano) . '|bf16|8192', 'ocr_load() says what the model is');
 

@@ -152,7 +152,7 @@ static void fields_are_checked(void **state) {
     (void)state;
     static const FieldCase cases[] = {
         {"use_mla", "true", "use_mla"},
-        {"use_mla", "null", "use_mla"},
+        {"use_mla", "null", "use_mla must be present and false"},
         {"num_key_value_heads", "1", "num_key_value_heads"},
         {"hidden_size", "98", "hidden_size"},
         {"num_attention_heads", "0", "num_attention_heads"},
@@ -169,7 +169,7 @@ static void fields_are_checked(void **state) {
         {"rope_scaling", "{\"type\":\"yarn\"}", "rope_scaling"},
         {"moe_layer_freq", "2", "moe_layer_freq"},
         {"tie_word_embeddings", "true", "tie_word_embeddings"},
-        {"attention_bias", "true", "attention_bias"},
+        {"attention_bias", "true", "attention_bias must be false"},
         {"eos_token_id", "2", "eos_token_id"},
         {"rms_norm_eps", "0", "rms_norm_eps"},
         {"rope_theta", "\"x\"", "rope_theta"},
@@ -226,6 +226,17 @@ static void few_experts_are_chosen(void **state) {
     set_field(config, "num_experts_per_tok", 65);
     write_json("config.json", config);
     assert_refused(OCR_MODEL_CONFIG, "num_experts_per_tok");
+}
+
+/* A window is computed in one go, in a time that grows with the fourth power of its side. */
+static void windows_are_small(void **state) {
+    (void)state;
+    json_t *config = read_json("config.json");
+    json_t *sam = json_object_get(
+        json_object_get(json_object_get(config, "vision_config"), "width"), "sam_vit_b");
+    json_object_set_new(sam, "window_size", json_integer(129));
+    write_json("config.json", config);
+    assert_refused(OCR_MODEL_CONFIG, "1..128");
 }
 
 static void both_places_of_a_field_agree(void **state) {
@@ -606,6 +617,7 @@ int main(void) {
         TEST(files_must_be_files),
         TEST(fields_are_checked),
         TEST(few_experts_are_chosen),
+        TEST(windows_are_small),
         TEST(both_places_of_a_field_agree),
         TEST(auto_follows_the_rules),
         TEST(shapes_are_checked),

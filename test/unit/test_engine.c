@@ -316,6 +316,20 @@ static void interrupts_void_the_session(void **state) {
     free_bytes(job.file);
 }
 
+/* A page is admitted by all the memory that decoding its image takes, whoever allocates it. */
+static void the_memory_of_libraries_counts(void **state) {
+    (void)state;
+    Job job = make_job("images/page_small.png", (OcrRequest){.mode = OCR_MODE_TINY});
+    size_t ours = ocr_start_bytes(&job.info, &job.plan);
+    assert_int_equal(ocr_decoding_bytes(&job.info, &job.plan), ours);
+    job.info.library_bytes = 1000;
+    assert_int_equal(ocr_start_bytes(&job.info, &job.plan), ours);
+    assert_int_equal(ocr_decoding_bytes(&job.info, &job.plan), ours + 1000);
+    job.info.library_bytes = SIZE_MAX - 1000;
+    assert_true(ocr_decoding_bytes(&job.info, &job.plan) == SIZE_MAX);
+    free_bytes(job.file);
+}
+
 static void a_bad_image_leaves_the_slot_idle(void **state) {
     (void)state;
     OcrError err;
@@ -514,6 +528,7 @@ int main(void) {
         cmocka_unit_test(prompts_are_checked),
         cmocka_unit_test(phrases_are_quoted),
         cmocka_unit_test(interrupts_void_the_session),
+        cmocka_unit_test(the_memory_of_libraries_counts),
         cmocka_unit_test(a_bad_image_leaves_the_slot_idle),
         cmocka_unit_test(loops_end_and_are_cut),
         cmocka_unit_test(texts_below_the_wanted_confidence_are_given_up),

@@ -330,6 +330,26 @@ static void test_other_header(void **state) {
     free_bytes(large);
 }
 
+/* Only a file of several scans has all its coefficients in memory. */
+static void test_library_bytes(void **state) {
+    (void)state;
+    for (int components = 1; components <= 4; components += components) {
+        JpegRecipe recipe =
+            recipe_of(50, 40, components, components == 1 ? JCS_GRAYSCALE : JCS_UNKNOWN);
+        uint8_t *samples = noise(9, 50, 40, components);
+        for (int progressive = 0; progressive < 2; progressive++) {
+            recipe.progressive = progressive;
+            OcrBytes jpeg = make_jpeg(&recipe, samples);
+            OcrImageInfo info;
+            OcrError err;
+            assert_ok(image_probe(jpeg, 0, 2000, &info, &err), &err);
+            assert_int_equal(info.library_bytes, progressive ? 50 * 40 * 2 * components : 0);
+            free_bytes(jpeg);
+        }
+        free(samples);
+    }
+}
+
 /* A sound progressive file whose coefficients come bit by bit, in a scan each. */
 static void test_too_many_scans(void **state) {
     (void)state;
@@ -383,12 +403,13 @@ static void test_interrupts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_color_spaces),   cmocka_unit_test(test_ways_of_coding),
-        cmocka_unit_test(test_truncation),     cmocka_unit_test(test_data_missing),
-        cmocka_unit_test(test_bit_flips),      cmocka_unit_test(test_harmless),
-        cmocka_unit_test(test_unsupported),    cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_headers),        cmocka_unit_test(test_other_header),
-        cmocka_unit_test(test_too_many_scans), cmocka_unit_test(test_interrupts),
+        cmocka_unit_test(test_color_spaces),  cmocka_unit_test(test_ways_of_coding),
+        cmocka_unit_test(test_truncation),    cmocka_unit_test(test_data_missing),
+        cmocka_unit_test(test_bit_flips),     cmocka_unit_test(test_harmless),
+        cmocka_unit_test(test_unsupported),   cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_headers),       cmocka_unit_test(test_other_header),
+        cmocka_unit_test(test_library_bytes), cmocka_unit_test(test_too_many_scans),
+        cmocka_unit_test(test_interrupts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include "engine.h"
 #include "trace.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define NANO CHECKPOINTS "/nano1"
@@ -333,19 +335,104 @@ static void a_target_is_never_overwritten(void **state) {
                  "empty");
 }
 
-/* A writer that was killed leaves its folder; the next one takes it over. */
-static void remains_are_taken_over(void **state) {
-    (void)state;
+#define REMAINS (1 << 20) /* bytes */
+
+/* What a writer that was killed leaves. Returns the file, open. */
+static int leave_remains(const char *name) {
     char path[PATH_MAX + 64];
     snprintf(path, sizeof path, "%s.partial", target);
     assert_int_equal(mkdir(path, 0700), 0);
-    snprintf(path, sizeof path, "%s.partial/model.safetensors", target);
-    FILE *file = fopen(path, "wb");
-    for (int i = 0; i < 1 << 20; i++)
-        fputc('x', file);
-    fclose(file);
+    snprintf(path, sizeof path, "%s.partial/%s", target, name);
+    int file = open(path, O_RDWR | O_CREAT, 0600);
+    assert_int_equal(ftruncate(file, REMAINS), 0);
+    return file;
+}
+
+static off_t size_of(int file) {
+    struct stat status;
+    assert_int_equal(fstat(file, &status), 0);
+    return status.st_size;
+}
+
+/* The next writer takes the folder over, but the file stays whole for those who have it mapped. */
+static void remains_are_taken_over(void **state) {
+    (void)state;
+    int file = leave_remains("model.safetensors");
     quantize(NANO, OCR_QUANT_Q8);
     assert_string_equal(info_of(target).weight_type, "q8");
+    assert_int_equal(size_of(file), REMAINS);
+    close(file);
+}
+
+/* Whoever holds the remains is about to take them over. */
+static void remains_are_taken_over_once(void **state) {
+    (void)state;
+    OcrError err;
+    OcrQuantizer *quantizer;
+    int file = leave_remains("model.safetensors");
+    assert_int_equal(flock(file, LOCK_EX), 0);
+    assert_fails(ocr_quantizer_open(NANO, target, OCR_QUANT_Q8, &quantizer, &err), &err, OCR_TARGET,
+                 "another process");
+    assert_true(exists(".partial/model.safetensors"));
+    close(file);
+}
+
+/* A folder that is called like an unfinished copy, but is somebody's. */
+static void files_of_others_are_left_alone(void **state) {
+    (void)state;
+    OcrError err;
+    OcrQuantizer *quantizer;
+    close(leave_remains("model-00001-of-000002.safetensors"));
+    assert_fails(ocr_quantizer_open(NANO, target, OCR_QUANT_Q8, &quantizer, &err), &err, OCR_TARGET,
+                 "no unfinished copy");
+    assert_true(exists(".partial/model-00001-of-000002.safetensors"));
+    assert_false(exists(".partial/model.safetensors"));
+}
+
+/* What bringing a folder to disk comes to, for the partial folder and the one around it. */
+static int partial_error, parent_error;
+
+/* Instead of the C library's. */
+int fsync(int file) {
+    struct stat status, parent;
+    if (fstat(file, &status) == 0 && stat(folder, &parent) == 0 && S_ISDIR(status.st_mode))
+        errno = status.st_ino == parent.st_ino ? parent_error : partial_error;
+    else
+        errno = 0;
+    return errno ? -1 : (int)syscall(SYS_fsync, file);
+}
+
+/* Not every file system can bring a folder to disk. */
+static void folders_need_not_be_synced(void **state) {
+    (void)state;
+    partial_error = EINVAL;
+    parent_error = EBADF;
+    quantize(NANO, OCR_QUANT_Q8);
+    partial_error = parent_error = 0;
+}
+
+static void what_is_in_place_has_not_failed(void **state) {
+    (void)state;
+    parent_error = EIO;
+    quantize(NANO, OCR_QUANT_Q8);
+    parent_error = 0;
+}
+
+static void what_cannot_be_synced_is_not_put_in_place(void **state) {
+    (void)state;
+    OcrError err;
+    OcrQuantizer *quantizer;
+    OcrStep step;
+    partial_error = EIO;
+    assert_ok(ocr_quantizer_open(NANO, target, OCR_QUANT_Q8, &quantizer, &err), &err);
+    while ((step = ocr_quantizer_step(quantizer, &err)) == OCR_STEP_MORE)
+        ;
+    partial_error = 0;
+    assert_int_equal(step, OCR_STEP_FAILED);
+    assert_int_equal(err.code, OCR_TARGET);
+    ocr_quantizer_close(quantizer);
+    assert_false(exists(".partial"));
+    assert_false(exists(""));
 }
 
 static void q8_has_the_parameters_of_its_source(void **state) {
@@ -395,6 +482,11 @@ int main(void) {
         TEST(nothing_is_left_of_a_failure),
         TEST(a_target_is_never_overwritten),
         TEST(remains_are_taken_over),
+        TEST(remains_are_taken_over_once),
+        TEST(files_of_others_are_left_alone),
+        TEST(folders_need_not_be_synced),
+        TEST(what_is_in_place_has_not_failed),
+        TEST(what_cannot_be_synced_is_not_put_in_place),
         TEST(q8_has_the_parameters_of_its_source),
         TEST(blocks_are_not_parted_between_cache_lines),
         TEST(a_copy_is_not_quantized_again),

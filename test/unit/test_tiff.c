@@ -317,6 +317,65 @@ static void test_short_strips(void **state) {
     }
 }
 
+/* A warning that does no harm is not what is wrong with the file. */
+static void test_warnings(void **state) {
+    (void)state;
+    TiffRecipe recipe = plain;
+    recipe.compression = COMPRESSION_LZW;
+    recipe.orientation = 1;
+    uint16_t *samples = random_tiff_samples(&recipe, 4);
+    OcrBytes tiff = make_one(&recipe, samples);
+    OcrError err;
+    RgbImage picture;
+    put_le(tiff, find_entry(tiff, TIFFTAG_ORIENTATION), 275, 2); /* a tag that nobody knows */
+    assert_ok(read_picture(tiff, NULL, &picture, &err), &err);
+    free(picture.pixels);
+    put_le(tiff, find_entry(tiff, TIFFTAG_STRIPBYTECOUNTS) + 8, 100, 4);
+    assert_fails(read_picture(tiff, NULL, &picture, &err), &err, OCR_IMAGE_DAMAGED, "cut short: ");
+    assert_null(strstr(err.message, "275"));
+    free_bytes(tiff);
+    free(samples);
+}
+
+/* What the library says in two lines is not taken for the words of another program. */
+static void test_messages_of_two_lines(void **state) {
+    (void)state;
+    JpegRecipe recipe = {.width = 50,
+                         .height = 40,
+                         .components = 1,
+                         .given = JCS_GRAYSCALE,
+                         .stored = JCS_GRAYSCALE,
+                         .luma_sampling = 2};
+    uint8_t *samples = noise(6, 50, 40, 1);
+    OcrBytes jpeg = make_jpeg(&recipe, samples), tiff = wrap_jpeg(jpeg, 50, 40, 1);
+    assert_unreadable(tiff, OCR_IMAGE_DAMAGED, "2,2 Apparently should be 1,1");
+    free_bytes(tiff);
+    free_bytes(jpeg);
+    free(samples);
+}
+
+/* The library takes a tile whose lines end too early for a whole one. */
+static void test_short_fax_tiles(void **state) {
+    (void)state;
+    const int compressions[] = {COMPRESSION_CCITTRLE, COMPRESSION_CCITTFAX3, COMPRESSION_CCITTFAX4};
+    for (int i = 0; i < 3; i++) {
+        TiffRecipe recipe = plain;
+        recipe.bits = 1;
+        recipe.width = recipe.height = recipe.tile = 16;
+        recipe.compression = compressions[i];
+        uint16_t *samples = random_tiff_samples(&recipe, 4);
+        OcrBytes tiff = make_one(&recipe, samples);
+        size_t bytes = find_entry(tiff, TIFFTAG_TILEBYTECOUNTS) + 8;
+        uint32_t size = get_le(tiff.data + bytes, 4);
+        for (uint32_t kept = 1; kept < size - 8; kept++) {
+            put_le(tiff, bytes, kept, 4);
+            assert_unreadable(tiff, OCR_IMAGE_DAMAGED, "damaged or cut short");
+        }
+        free_bytes(tiff);
+        free(samples);
+    }
+}
+
 /* The picture with another value of a tag. */
 static void assert_refused(int tag, uint32_t value, OcrCode code, const char *part) {
     TiffRecipe recipe = plain;
@@ -360,22 +419,35 @@ static void assert_recipe_unsupported(const TiffRecipe *recipe, const char *part
     free(samples);
 }
 
-/* A tile is unpacked in one go, so there is a limit to it. */
+/* A tile or a row is unpacked in one go, so there is a limit to it. */
 static void test_large_tiles(void **state) {
     (void)state;
     TiffRecipe recipe = plain;
     recipe.compression = COMPRESSION_ADOBE_DEFLATE;
     recipe.tile = 2048;
+    recipe.bits = 16;
     check(&recipe);
+    recipe.bits = 8;
     recipe.photometric = PHOTOMETRIC_RGB;
-    recipe.samples = 4;
-    check(&recipe);
-    recipe.samples = 5;
-    assert_recipe_unsupported(&recipe, "2048 x 2048 pixels with 5 samples");
+    recipe.samples = 3;
+    assert_recipe_unsupported(&recipe, "tiles of 2048 x 2048 pixels, 12582912 bytes");
     recipe = plain;
     recipe.compression = COMPRESSION_ADOBE_DEFLATE;
     recipe.tile = 2064;
     assert_recipe_unsupported(&recipe, "2064 x 2064");
+}
+
+static void test_long_rows(void **state) {
+    (void)state;
+    TiffRecipe recipe = plain;
+    recipe.photometric = PHOTOMETRIC_RGB;
+    recipe.width = 1000000;
+    recipe.height = 1;
+    recipe.bits = 16;
+    recipe.samples = 4;
+    check(&recipe);
+    recipe.samples = 5;
+    assert_recipe_unsupported(&recipe, "rows of 1000000 x 1 pixels, 10000000 bytes");
 }
 
 /* A JPEG in a TIFF looks as it does alone; damage is seen there, too, and so are several scans. */
@@ -415,6 +487,58 @@ static void test_jpeg(void **state) {
         }
         free_bytes(tiff);
         free_bytes(jpeg);
+        free(samples);
+    }
+}
+
+static OcrBytes wrapped_jpeg(int width, int height, int said_width, int said_height) {
+    OcrBytes jpeg = make_grey_jpeg(width, height);
+    OcrBytes tiff = wrap_jpeg(jpeg, said_width, said_height, 1);
+    free_bytes(jpeg);
+    return tiff;
+}
+
+/* A JPEG that does not fill its strip leaves nothing of the memory's in the picture. */
+static void test_small_jpegs(void **state) {
+    (void)state;
+    const int sizes[][2] = {{16, 40}, {500, 16}, {499, 40}, {500, 39}, {501, 40}};
+    for (int i = 0; i < 5; i++) {
+        OcrBytes tiff = wrapped_jpeg(sizes[i][0], sizes[i][1], 500, 40);
+        assert_unreadable(tiff, OCR_IMAGE_DAMAGED, "instead of 500 x 40");
+        free_bytes(tiff);
+    }
+    OcrBytes high = make_grey_jpeg(50, 48), tiff = wrap_jpeg(high, 50, 40, 1);
+    OcrError err;
+    RgbImage whole;
+    assert_ok(read_picture(high, NULL, &whole, &err), &err);
+    assert_picture(tiff, 50, 40, whole.pixels);
+    free(whole.pixels);
+    free_bytes(tiff);
+    free_bytes(high);
+}
+
+/* Strips or tiles of JPEG, of which the second says that it has fewer rows. */
+static void test_jpeg_strips_and_tiles(void **state) {
+    (void)state;
+    for (int tile = 0; tile <= 16; tile += 16) {
+        TiffRecipe recipe = plain;
+        recipe.compression = COMPRESSION_JPEG;
+        recipe.rows = 16;
+        recipe.tile = tile;
+        uint16_t *samples = random_tiff_samples(&recipe, 12);
+        OcrBytes tiff = make_one(&recipe, samples);
+        OcrError err;
+        RgbImage picture;
+        assert_ok(read_picture(tiff, NULL, &picture, &err), &err);
+        free(picture.pixels);
+        size_t entry = find_entry(tiff, tile ? TIFFTAG_TILEOFFSETS : TIFFTAG_STRIPOFFSETS);
+        size_t at = get_le(tiff.data + get_le(tiff.data + entry + 8, 4) + 4, 4);
+        while (memcmp(tiff.data + at, "\xFF\xC0", 2) != 0)
+            at++;
+        assert_int_equal(tiff.data[at + 6], tile ? 16 : 13);
+        ((uint8_t *)tiff.data)[at + 6] = 8;
+        assert_unreadable(tiff, OCR_IMAGE_DAMAGED, tile ? "16 x 8 pixels" : "37 x 8 pixels");
+        free_bytes(tiff);
         free(samples);
     }
 }
@@ -562,6 +686,8 @@ int main(void) {
         cmocka_unit_test(test_fax),
         cmocka_unit_test(test_premultiplied),
         cmocka_unit_test(test_jpeg),
+        cmocka_unit_test(test_small_jpegs),
+        cmocka_unit_test(test_jpeg_strips_and_tiles),
         cmocka_unit_test(test_orientations),
         cmocka_unit_test(test_pages),
         cmocka_unit_test(test_thumbnails),
@@ -569,8 +695,12 @@ int main(void) {
         cmocka_unit_test(test_directories_on_top_of_each_other),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_short_strips),
+        cmocka_unit_test(test_short_fax_tiles),
+        cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_messages_of_two_lines),
         cmocka_unit_test(test_hostile_tags),
         cmocka_unit_test(test_large_tiles),
+        cmocka_unit_test(test_long_rows),
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_pixel_limit),
         cmocka_unit_test(test_many_directories),

@@ -115,6 +115,7 @@ static void test_limits(void **state) {
     RgbImage picture;
     assert_ok(image_probe(webp, 0, 600, &info, &err), &err);
     assert_int_equal(info.format, OCR_FORMAT_WEBP);
+    assert_int_equal(info.library_bytes, 600 * 5);
     assert_fails(image_probe(webp, 0, 599, &info, &err), &err, OCR_IMAGE_TOO_LARGE, "30 x 20");
     assert_fails(image_probe(webp, 1, 600, &info, &err), &err, OCR_IMAGE_EMPTY, "one page");
 
