@@ -132,12 +132,28 @@ INLINE Integers spread_word(const Weight *from) {
     return spread(word);
 }
 
+/* A block's sums of products, times its scales, to what came before. */
+INLINE void add_dots(const Product *p, int b, int words, int vectors, Integers (*dots)[VECTORS]) {
+    const int group = GROUP(vectors);
+    Sums x_scales[VECTORS];
+    UNROLL for (int v = 0; v < vectors; v++) {
+        x_scales[v] = load_lanes(p->x_scales[b * words / WORDS] + v * LANES);
+    }
+    UNROLL for (int n = 0; n < group; n++) {
+        float w_scale = p->w_scales[n][b];
+        UNROLL for (int v = 0; v < vectors; v++) {
+            float *sum = p->sums[n] + v * LANES;
+            Sums both = x_scales[v] * w_scale;
+            store_lanes(sum, add_product(load_lanes(sum), to_floats(dots[n][v]), both));
+        }
+    }
+}
+
 /* Of block b of weights, `words` long, which is WORDS or half of it. */
 INLINE void multiply_block(const Product *p, int b, int words, int vectors) {
     const int group = GROUP(vectors);
     Integers dots[WEIGHT_ROWS][VECTORS];
     const LaneBlock *x = &p->x[b * words / WORDS];
-    const float *x_scales = p->x_scales[b * words / WORDS];
     const int first = b * words % WORDS;
     UNROLL for (int n = 0; n < group; n++) {
         UNROLL for (int v = 0; v < vectors; v++) {
@@ -160,22 +176,26 @@ INLINE void multiply_block(const Product *p, int b, int words, int vectors) {
             }
         }
     }
-    UNROLL for (int n = 0; n < group; n++) {
-        UNROLL for (int v = 0; v < vectors; v++) {
-            float *sum = p->sums[n] + v * LANES;
-            Sums both = load_lanes(x_scales + v * LANES) * p->w_scales[n][b];
-            store_lanes(sum, add_product(load_lanes(sum), to_floats(dots[n][v]), both));
-        }
+    add_dots(p, b, words, vectors, dots);
+}
+
+/*
+ * On a copy of the product: for all the compiler knows, a sum might be stored to the other one.
+ * Between blocks sums are in memory: to keep them, it would take registers that there are not.
+ */
+INLINE void multiply_blocks(Product p, int words, int vectors) {
+    if (!p.add)
+        begin_sums(&p, vectors);
+    for (int b = 0; b < p.blocks * WORDS / words; b++) {
+        multiply_block(&p, b, words, vectors);
+        __asm__ volatile("" : : : "memory");
     }
 }
 
 /* Each a function of its own: the loop takes all registers. */
 #define MULTIPLY(name, words, vectors)                                                             \
     __attribute__((noinline)) TARGET static void name(const Product *p) {                          \
-        if (!p->add)                                                                               \
-            begin_sums(p, vectors);                                                                \
-        for (int b = 0; b < p->blocks * WORDS / (words); b++)                                      \
-            multiply_block(p, b, words, vectors);                                                  \
+        multiply_blocks(*p, words, vectors);                                                       \
     }
 MULTIPLY(multiply_one, WORDS, 1)
 MULTIPLY(multiply_one_q4, WORDS / 2, 1)

@@ -81,8 +81,8 @@ typedef struct Kernel {
 /* What a call's jobs have in common. */
 typedef struct Kernels {
     const Kernel *exact, *fast;
-    const Kernel *unpacking;  /* of quantized weights, for many rows */
-    const QuantKernel *quant; /* NULL: as for many */
+    const Kernel *many_quantized;     /* of quantized weights */
+    const QuantKernel *few_quantized; /* likewise; NULL: as for many */
 } Kernels;
 
 /* A job that is about to be done. */
@@ -90,8 +90,8 @@ typedef struct Plan {
     const Matmul *job;
     MultiplyTile *multiply;
     int tile_rows, tiles_down;
-    int end; /* the chunk after its last one, counted from the first job's first */
-    bool is_quantized;
+    int end;            /* the chunk after its last one, counted from the first job's first */
+    bool has_quantized; /* its activations, below */
     QuantRows quantized;
 } Plan;
 
@@ -125,7 +125,7 @@ static const Kernel *fast_kernel(CpuLevel level) {
                                       : exact_kernel(level);
 }
 
-static const Kernel *unpacking_kernel(CpuLevel level) {
+static const Kernel *many_quantized_kernel(CpuLevel level) {
     return level >= CPU_AMX           ? &bytes_amx
            : level >= CPU_AVX512_VNNI ? &bytes_vnni
                                       : fast_kernel(level);
@@ -149,7 +149,7 @@ static const Kernel *fast_kernel(CpuLevel level) {
     return exact_kernel(level);
 }
 
-static const Kernel *unpacking_kernel(CpuLevel level) {
+static const Kernel *many_quantized_kernel(CpuLevel level) {
     return exact_kernel(level);
 }
 
@@ -170,8 +170,8 @@ static Kernels kernels_for(const Matmul *jobs, int count, Precision precision) {
     for (int i = 0; i < count; i++)
         few &= jobs[i].rows <= MATMUL_FEW_ROWS;
     out.fast = fast ? fast_kernel(level) : out.exact;
-    out.unpacking = fast ? unpacking_kernel(level) : out.exact;
-    out.quant = fast && few ? quant_kernel(level) : NULL;
+    out.many_quantized = fast ? many_quantized_kernel(level) : out.exact;
+    out.few_quantized = fast && few ? quant_kernel(level) : NULL;
     return out;
 }
 
@@ -179,14 +179,14 @@ static Kernels kernels_for(const Matmul *jobs, int count, Precision precision) {
 
 static Plan plan_job(const Matmul *job, const Kernels *kernels) {
     bool quant = is_quantized(job->w.type);
-    const Kernel *kernel = quant                        ? kernels->unpacking
+    const Kernel *kernel = quant                        ? kernels->many_quantized
                            : job->w.type == WEIGHT_BF16 ? kernels->fast
                                                         : kernels->exact;
     Plan plan = {.job = job,
                  .multiply = job->rows <= FEW_ROWS && !quant ? kernel->few : kernel->many};
-    plan.is_quantized = quant && kernels->quant && job->w.columns <= QUANT_COLUMNS;
-    if (plan.is_quantized)
-        plan.multiply = kernels->quant->multiply;
+    plan.has_quantized = quant && kernels->few_quantized && job->w.columns <= QUANT_COLUMNS;
+    if (plan.has_quantized)
+        plan.multiply = kernels->few_quantized->multiply;
     if (job->rows > 0) {
         int even = ceil_div(job->rows, ceil_div(job->rows, TILE_ROWS)); /* about the same for all */
         plan.tile_rows = ceil_div(even, kernel->row_step) * kernel->row_step;
@@ -195,20 +195,24 @@ static Plan plan_job(const Matmul *job, const Kernels *kernels) {
     return plan;
 }
 
+/* Whether what a plan has quantized are this job's activations too. */
+static bool shares_rows(const Plan *plan, const Matmul *job) {
+    const Matmul *other = plan->job;
+    return plan->has_quantized && job->x == other->x && job->x_rows == other->x_rows &&
+           job->rows == other->rows && job->x_stride == other->x_stride &&
+           job->w.columns == other->w.columns && job->w.type == other->w.type;
+}
+
 /* The jobs that fit into one loop, at least one of count > 0, with their activations quantized. */
 static int plan_jobs(Loop *loop, const Matmul *jobs, int count, const Kernels *kernels,
                      QuantSpace *space) {
     int blocks = 0;
     for (loop->count = 0; loop->count < min_int(count, MOST_JOBS); loop->count++) {
-        const Matmul *job = &jobs[loop->count], *before = job - 1;
+        const Matmul *job = &jobs[loop->count];
         Plan plan = plan_job(job, kernels);
-        if (plan.is_quantized) {
+        if (plan.has_quantized) {
             int row_blocks = q8_blocks(job->w.columns);
-            bool same = loop->count > 0 && loop->plans[loop->count - 1].is_quantized &&
-                        job->x == before->x && job->x_rows == before->x_rows &&
-                        job->rows == before->rows && job->x_stride == before->x_stride &&
-                        job->w.columns == before->w.columns && job->w.type == before->w.type;
-            if (same) {
+            if (loop->count > 0 && shares_rows(&loop->plans[loop->count - 1], job)) {
                 plan.quantized = loop->plans[loop->count - 1].quantized;
             } else {
                 int taken = quant_rows_taken(job->rows) * row_blocks;
@@ -216,7 +220,7 @@ static int plan_jobs(Loop *loop, const Matmul *jobs, int count, const Kernels *k
                     break;
                 plan.quantized =
                     (QuantRows){space->x + blocks * Q8_BLOCK, space->scales + blocks, row_blocks};
-                kernels->quant->quantize(job, &plan.quantized);
+                kernels->few_quantized->quantize(job, &plan.quantized);
                 blocks += taken;
             }
         }

@@ -18,7 +18,11 @@
 #define COLUMNS 8 /* 32 registers */
 #define GEMM_VECTORS 4
 #else
+#if defined(__x86_64__)
 #define KEEP(vector) __asm__ volatile("" : "+x"(vector))
+#else
+#define KEEP(vector) (void)(vector) /* the letter of vector registers differs */
+#endif
 #define COLUMNS 4 /* 16 */
 #define GEMM_VECTORS 2
 #endif
@@ -158,15 +162,22 @@ INLINE Sum add_product(Sum sum, Sum a, Sum b) {
     return multiply_add(sum, a, b);
 }
 
+/* Four of the eight elements of a and b, by their indices. GCC has clang's name since 12. */
+#if defined(__clang__)
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (Integers){__VA_ARGS__})
+#endif
+
 INLINE void transpose(Sum *rows) {
-    Sum low01 = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
-    Sum high01 = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
-    Sum low23 = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
-    Sum high23 = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
-    rows[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
-    rows[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
-    rows[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
-    rows[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+    Sum low01 = PICK(rows[0], rows[1], 0, 4, 1, 5);
+    Sum high01 = PICK(rows[0], rows[1], 2, 6, 3, 7);
+    Sum low23 = PICK(rows[2], rows[3], 0, 4, 1, 5);
+    Sum high23 = PICK(rows[2], rows[3], 2, 6, 3, 7);
+    rows[0] = PICK(low01, low23, 0, 1, 4, 5);
+    rows[1] = PICK(low01, low23, 2, 3, 6, 7);
+    rows[2] = PICK(high01, high23, 0, 1, 4, 5);
+    rows[3] = PICK(high01, high23, 2, 3, 6, 7);
 }
 
 INLINE void put_sums(float *c, const Sum *sums, bool first) {

@@ -309,39 +309,48 @@ static void very_long_rows(void **state) {
 }
 
 /* NaN and infinity in, NaN or infinity out, in one row alone; tiny and zero rows give zero. */
+static void check_odd_values(const Weights *weights, int rows, float odd, uint64_t *random) {
+    float y[35 * COLUMNS];
+    int columns = weights->w.columns, row = random_between(random, 0, rows - 1);
+    float *x = make_x(rows, columns, random);
+    x[row * columns + random_between(random, 0, columns - 1)] = odd;
+    run(weights, x, rows, PRECISION_FAST, y);
+    for (int n = 0; n < rows * COLUMNS; n++)
+        assert_int_equal(!isfinite(y[n]), n / COLUMNS == row);
+    for (int k = 0; k < rows * columns; k++)
+        x[k] = k % 2 ? 1e-42f : 0;
+    run(weights, x, rows, PRECISION_FAST, y);
+    for (int n = 0; n < rows * COLUMNS; n++)
+        assert_true(fabsf(y[n]) < 1e-38f);
+    free(x);
+}
+
 static void odd_values_show(void **state) {
     (void)state;
-    enum { WIDTH = 130, ROWS = 35 };
     static const float odd[] = {NAN, INFINITY, -INFINITY};
+    static const int rows[] = {1, 2, 3, 4, 5, 13, 16, 35};
     uint64_t random = 6;
-    Weights weights = make_weights(WEIGHT_Q8, WIDTH, &random);
-    float y[ROWS * COLUMNS];
-    for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
-        cpu_force_level((CpuLevel)level);
-        for (int i = 0; i < 6; i++) {
-            int rows = i < 3 ? 1 : ROWS, row = random_between(&random, 0, rows - 1);
-            float *x = make_x(rows, WIDTH, &random);
-            x[row * WIDTH + random_between(&random, 0, WIDTH - 1)] = odd[i % 3];
-            run(&weights, x, rows, PRECISION_FAST, y);
-            for (int n = 0; n < rows * COLUMNS; n++)
-                assert_int_equal(!isfinite(y[n]), n / COLUMNS == row);
-            for (int k = 0; k < rows * WIDTH; k++)
-                x[k] = k % 2 ? 1e-42f : 0;
-            run(&weights, x, rows, PRECISION_FAST, y);
-            for (int n = 0; n < rows * COLUMNS; n++)
-                assert_true(fabsf(y[n]) < 1e-38f);
-            free(x);
+    for (int type = WEIGHT_Q8; type <= WEIGHT_Q4; type++) {
+        Weights weights = make_weights((WeightType)type, 130, &random);
+        for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
+            cpu_force_level((CpuLevel)level);
+            for (int i = 0; i < 8; i++)
+                for (int j = 0; j < 3; j++)
+                    check_odd_values(&weights, rows[i], odd[j], &random);
         }
+        free_weights(&weights);
     }
     cpu_force_level(cpu_best_level());
-    free_weights(&weights);
 }
 
 static int start(void **state) {
     OcrError err;
     (void)state;
     scratch = aligned_alloc(64, matmul_scratch_bytes(THREADS));
-    return scratch ? (int)pool_create(THREADS, &pool, &err) : -1;
+    if (!scratch)
+        return -1;
+    memset(scratch, 0xFF, matmul_scratch_bytes(THREADS)); /* NaN, if it is read unwritten */
+    return (int)pool_create(THREADS, &pool, &err);
 }
 
 static int stop(void **state) {
