@@ -114,19 +114,19 @@ bool reading_choose(Reading *reading, float *logits, int vocabulary) {
 /* ---- pages that lie on their side or their head ---- */
 
 /* Of a page that is turned: is this a text, where there was one before, or seemed to be none? */
-static bool is_text(const Reading *reading, const Reading *upright) {
-    bool was_read = upright->tokens > 0 || upright->finish == OCR_FINISH_STOP;
+static bool is_text(const Reading *reading, const Reading *as_it_lay) {
+    bool was_read = as_it_lay->tokens > 0 || as_it_lay->finish == OCR_FINISH_STOP;
     return reading->tokens >= (was_read ? LEAST_TOKENS : 1);
 }
 
-bool reading_is_good(const Reading *reading, const Reading *upright) {
+bool reading_is_good(const Reading *reading, const Reading *as_it_lay) {
     double doubt = 1 - reading->plan.turn_confidence;
     if (doubt >= 1) /* no page is turned */
         return true;
     if (reading->tokens == 0 && reading->finish == OCR_FINISH_STOP)
         doubt *= BLANK_DOUBT;
     return 1 - reading->without_loop <= doubt &&
-           (reading->plan.turned == 0 || is_text(reading, upright));
+           (reading->plan.turned == 0 || is_text(reading, as_it_lay));
 }
 
 int reading_picture(const Reading *reading, int image_id) {
@@ -136,17 +136,17 @@ int reading_picture(const Reading *reading, int image_id) {
     return place;
 }
 
-static void copy_prompt(Reading *reading, const Reading *upright, int image_id) {
-    int picture = reading_picture(upright, image_id), now = reading->plan.image_slots;
-    int behind = picture + upright->plan.image_slots;
-    memcpy(reading->ids, upright->ids, (size_t)picture * sizeof(int));
+static void copy_prompt(Reading *reading, const Reading *as_it_lay, int image_id) {
+    int picture = reading_picture(as_it_lay, image_id), now = reading->plan.image_slots;
+    int behind = picture + as_it_lay->plan.image_slots;
+    memcpy(reading->ids, as_it_lay->ids, (size_t)picture * sizeof(int));
     for (int i = 0; i < now; i++)
         reading->ids[picture + i] = image_id;
-    memcpy(reading->ids + picture + now, upright->ids + behind,
-           (size_t)(upright->plan.prompt_positions - behind) * sizeof(int));
+    memcpy(reading->ids + picture + now, as_it_lay->ids + behind,
+           (size_t)(as_it_lay->plan.prompt_positions - behind) * sizeof(int));
 }
 
-void reading_turn(Reading *reading, const Reading *upright, int image_id) {
+void reading_turn(Reading *reading, const Reading *as_it_lay, int image_id) {
     OcrPlan plan = plan_turned(&reading->plan);
     *reading = (Reading){.plan = plan,
                          .ban = reading->ban,
@@ -154,5 +154,5 @@ void reading_turn(Reading *reading, const Reading *upright, int image_id) {
                          .logs = reading->logs,
                          .count = plan.prompt_positions,
                          .confidence = {.floor = reading->confidence.floor}};
-    copy_prompt(reading, upright, image_id);
+    copy_prompt(reading, as_it_lay, image_id);
 }

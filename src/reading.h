@@ -34,15 +34,15 @@ bool reading_choose(Reading *reading, float *logits, int vocabulary);
 int reading_picture(const Reading *reading, int image_id);
 
 /*
- * Of a reading that has ended: does the page lie as it should? upright is the reading from before
+ * Of a reading that has ended: does the page lie as it should? as_it_lay is the reading from before
  * it was turned; not looked at where it was not.
  */
-bool reading_is_good(const Reading *reading, const Reading *upright);
+bool reading_is_good(const Reading *reading, const Reading *as_it_lay);
 
 /*
- * Begin anew with the page turned by another quarter. The prompt is that of upright, the reading
+ * Begin anew with the page turned by another quarter. The prompt is that of as_it_lay, the reading
  * from before it was turned, with as many ids of the picture as it now takes.
  */
-void reading_turn(Reading *reading, const Reading *upright, int image_id);
+void reading_turn(Reading *reading, const Reading *as_it_lay, int image_id);
 
 #endif

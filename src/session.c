@@ -40,12 +40,12 @@ typedef struct Slot {
     SlotState state;
     bool begun; /* the state's first step has been taken */
     bool encode_only;
-    uint8_t *views;  /* [limits.view_bytes] */
-    float *rows;     /* [limits.image_slots][hidden] */
-    Reading read;    /* in work, or the result */
-    Reading upright; /* of the page as it lay, put aside while it is read turned */
-    int cached;      /* ids whose keys and values are in the cache */
-    int layer;       /* of the stretch that is being prefilled */
+    uint8_t *views;    /* [limits.view_bytes] */
+    float *rows;       /* [limits.image_slots][hidden] */
+    Reading read;      /* in work, or the result */
+    Reading as_it_lay; /* of the page as it lay, put aside while it is read turned */
+    int cached;        /* ids whose keys and values are in the cache */
+    int layer;         /* of the stretch that is being prefilled */
     double image_ms, encode_ms, prefill_ms, decode_ms;
 } Slot;
 
@@ -86,8 +86,8 @@ static OcrSession *layout(const OcrModel *model, const OcrLimits *limits, Arena 
         slot.rows =
             ARENA_TAKE(arena, float, (size_t)limits->image_slots *(size_t)config->decoder.hidden);
         slot.read.ids = ARENA_TAKE(arena, int, (size_t)limits->positions);
-        slot.upright.ids = ARENA_TAKE(arena, int, (size_t)limits->positions);
-        slot.read.logs = slot.upright.logs = ARENA_TAKE(arena, float, (size_t)limits->positions);
+        slot.as_it_lay.ids = ARENA_TAKE(arena, int, (size_t)limits->positions);
+        slot.read.logs = slot.as_it_lay.logs = ARENA_TAKE(arena, float, (size_t)limits->positions);
         if (session->slots)
             session->slots[i] = slot;
     }
@@ -162,7 +162,7 @@ OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const O
                    .views = slot->views,
                    .rows = slot->rows,
                    .read = {.plan = *plan, .ids = slot->read.ids, .logs = slot->read.logs},
-                   .upright = {.ids = slot->upright.ids}};
+                   .as_it_lay = {.ids = slot->as_it_lay.ids}};
     slot->read.ban =
         (NgramRule){request->ngram_size < 0 ? recommended->ngram_size : request->ngram_size,
                     request->ngram_window, request->whitelist, request->whitelist_count};
@@ -229,15 +229,15 @@ static void embed_prompt(OcrSession *session, const Slot *slot, int first, int r
 /* ---- pages that lie on their side or their head ---- */
 
 static void put_aside(Slot *slot) {
-    int *ids = slot->upright.ids;
-    slot->upright = slot->read;
+    int *ids = slot->as_it_lay.ids;
+    slot->as_it_lay = slot->read;
     slot->read.ids = ids;
 }
 
 static void take_back(Slot *slot) {
     int *ids = slot->read.ids;
-    slot->read = slot->upright;
-    slot->upright.ids = ids;
+    slot->read = slot->as_it_lay;
+    slot->as_it_lay.ids = ids;
 }
 
 /*
@@ -247,7 +247,7 @@ static void take_back(Slot *slot) {
 static void settle(const OcrSession *session, Slot *slot) {
     int turned = slot->read.plan.turned;
     slot->state = SLOT_FINISHED;
-    if (reading_is_good(&slot->read, &slot->upright))
+    if (reading_is_good(&slot->read, &slot->as_it_lay))
         return;
     if (turned == 3) {
         take_back(slot);
@@ -255,7 +255,7 @@ static void settle(const OcrSession *session, Slot *slot) {
     }
     if (turned == 0)
         put_aside(slot);
-    reading_turn(&slot->read, &slot->upright, tokenizer_image_id(session->model->tokenizer));
+    reading_turn(&slot->read, &slot->as_it_lay, tokenizer_image_id(session->model->tokenizer));
     slot->cached = 0;
     slot->state = SLOT_ENCODE;
 }
