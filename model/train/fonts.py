@@ -40,22 +40,19 @@ def find(root, patterns):
     return [p for pattern in patterns for q in expand(pattern) for p in sorted(glob.glob(os.path.join(root, "**", q), recursive=True)) if p.lower().endswith((".ttf", ".otf"))]
 
 
-class Ink:
-    """How a face draws characters, 100 pixels per em: canvas [200][300] of ink or none."""
-
-    def __init__(self, path):
-        from PIL import ImageFont
-        self.face = ImageFont.truetype(path, 100, layout_engine=ImageFont.Layout.BASIC)
-
-    def __call__(self, char):
-        out = np.zeros((200, 300), bool)
-        mask, (x, y) = self.face.getmask2(char, mode="L", anchor="ls")
+def draw_large(path, chars):
+    """{char: canvas [200][300] of ink or none}, 100 pixels per em"""
+    from PIL import ImageFont
+    face, canvases = ImageFont.truetype(path, 100, layout_engine=ImageFont.Layout.BASIC), {}
+    for char in chars:
+        out = canvases[char] = np.zeros((200, 300), bool)
+        mask, (x, y) = face.getmask2(char, mode="L", anchor="ls")
         (w, h), x, y = mask.size, x + 50, y + 150
         if w and h:
             drawn = np.frombuffer(bytes(mask), np.uint8).reshape(h, w) > 127
             drawn = drawn[max(0, -y):, max(0, -x):][:200 - max(0, y), :300 - max(0, x)]
             out[max(0, y):max(0, y) + drawn.shape[0], max(0, x):max(0, x) + drawn.shape[1]] = drawn
-        return out
+    return canvases
 
 
 def alike(a, b, share):
@@ -65,18 +62,18 @@ def alike(a, b, share):
 TWINS = {**{c: p for c, p in zip("–‘’‚“”„‹›", "-'',\"\"\"<>")}, "—": "–", "¿": "?", "¡": "|"}
 
 
-def not_drawn(ink, have):
-    """Which characters of `have` no page may ask for in a face: those that are empty or look like a twin (straight for curved quotation marks, hyphens for dashes).
-    All but ASCII where most letters with an accent have not the letter itself below it, as some faces have Cyrillic there."""
-    accented = [c for c in have if c.islower() and len(unicodedata.normalize("NFD", c)) == 2 and c not in "çìíîï"]
+def not_drawn(ink):
+    """Which characters no page may ask for in a face, of those of which draw_large gives the ink: such as are empty or look like a twin (straight for curved quotation marks,
+    hyphens for dashes). All but ASCII where most letters with an accent have not the letter itself below it, as some faces have Cyrillic there."""
+    accented = [c for c in ink if c.islower() and len(unicodedata.normalize("NFD", c)) == 2 and c not in "çìíîï"]
     wrong = 0
     for c in accented:
-        base, letter = ink(unicodedata.normalize("NFD", c)[0]), ink(c)
+        base, letter = ink[unicodedata.normalize("NFD", c)[0]], ink[c]
         top = int(base.any(1).argmax())
         wrong += not any(alike(np.roll(base, k, 1)[top:], letter[top:], .75) for k in range(-12, 13))
     if wrong > len(accented) / 2:
-        return [c for c in have if c not in ASCII]
-    return [c for c in have if c != " " and (not ink(c).any() or c in TWINS and alike(ink(c), ink(TWINS[c]), .9))]
+        return [c for c in ink if c not in ASCII]
+    return [c for c in ink if not ink[c].any() or TWINS.get(c) in ink and alike(ink[c], ink[TWINS[c]], .9)]
 
 
 def gather(share, out):
@@ -105,7 +102,7 @@ def gather(share, out):
                 subsetter.populate(unicodes=[ord(c) for c in have])
                 subsetter.subset(face)
                 face.save(os.path.join(out, "fonts", name))
-                lacks = not_drawn(Ink(os.path.join(out, "fonts", name)), have)
+                lacks = not_drawn(draw_large(os.path.join(out, "fonts", name), [c for c in have if c != " "]))
                 have = [c for c in have if c not in lacks]
             except Exception as e:
                 print("skipped", path, e)
