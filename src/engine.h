@@ -158,9 +158,9 @@ typedef struct OcrRequest {
     double min_confidence;  /* texts or ends of texts below it are given up, 0..1;
                                < 0: the model's recommendation */
     double turn_confidence; /* a page that is read with less is turned and read again, 0..1, 0:
-                               never; < 0: the model's recommendation. Not with a phrase. One
-                               that looks blank is if more than a twentieth of 1 less this is
-                               lacking */
+                               never; < 0: the model's recommendation. Not with a phrase. Of
+                               the doubt that a text is allowed, a page that looks blank is
+                               allowed a twentieth */
 } OcrRequest;
 
 typedef struct OcrPlan {

@@ -208,8 +208,10 @@ typedef struct Writer {
     const char *key_text;    /* expression */
 } Writer;
 
-/* One column as its text, several as that of a row; compared as the column of ocr_failures is, lest
- * its index be of no use. */
+/*
+ * One column as its text, several as that of a row; compared as the column of ocr_failures is, lest
+ * its index be of no use.
+ */
 static const char *key_text(Relation source, List *key) {
     StringInfoData sql;
     ListCell *cell;
@@ -217,10 +219,8 @@ static const char *key_text(Relation source, List *key) {
     initStringInfo(&sql);
     foreach (cell, key)
         appendStringInfo(&sql, "%s%s", sql.len ? ", " : "", column(source, strVal(lfirst(cell))));
-    return psprintf(list_length(key) > 1
-                        ? "CAST(ROW(%s) AS pg_catalog.text) COLLATE pg_catalog.\"default\""
-                        : "CAST(%s AS pg_catalog.text) COLLATE pg_catalog.\"default\"",
-                    sql.data);
+    return psprintf("CAST(%s AS pg_catalog.text) COLLATE pg_catalog.\"default\"",
+                    list_length(key) > 1 ? psprintf("ROW(%s)", sql.data) : sql.data);
 }
 
 /* The operator by which indexes on the type know equal values. */

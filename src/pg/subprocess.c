@@ -207,8 +207,10 @@ static int open_path(const char *path, int flags) {
     return fd;
 }
 
-/* A number above that of each open file. The limit of open files can be a billion, too many to
- * close one by one. */
+/*
+ * A number above that of each open file. The limit of open files can be a billion, too many to
+ * close one by one.
+ */
 static int open_files(void) {
     DIR *folder = AllocateDir("/proc/self/fd");
     struct dirent *entry;

@@ -11,8 +11,10 @@
 
 #define CUBIC_REACH 2.0 /* of the kernel */
 
-/* The weight of a sample at distance x; 0 from CUBIC_REACH on. The order of operations is the
- * reference's. */
+/*
+ * The weight of a sample at distance x; 0 from CUBIC_REACH on. The order of operations is the
+ * reference's.
+ */
 static inline double cubic(double x) {
     x = fabs(x);
     if (x < 1.0)

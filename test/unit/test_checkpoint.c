@@ -217,6 +217,11 @@ static void set_field(json_t *config, const char *field, int value) {
     json_object_set_new(json_object_get(config, "language_config"), field, json_integer(value));
 }
 
+static void set_sam_field(json_t *config, const char *field, int value) {
+    json_t *towers = json_object_get(json_object_get(config, "vision_config"), "width");
+    json_object_set_new(json_object_get(towers, "sam_vit_b"), field, json_integer(value));
+}
+
 /* Where a small file could keep a backend busy for hours, at no place where a cancel is looked for.
  */
 static void few_experts_are_chosen(void **state) {
@@ -232,9 +237,7 @@ static void few_experts_are_chosen(void **state) {
 static void windows_are_small(void **state) {
     (void)state;
     json_t *config = read_json("config.json");
-    json_t *sam = json_object_get(
-        json_object_get(json_object_get(config, "vision_config"), "width"), "sam_vit_b");
-    json_object_set_new(sam, "window_size", json_integer(129));
+    set_sam_field(config, "window_size", 129);
     write_json("config.json", config);
     assert_refused(OCR_MODEL_CONFIG, "1..128");
 }
@@ -319,9 +322,7 @@ static void shapes_are_checked(void **state) {
         assert_int_equal(make_folder(NULL), 0);
     }
     json_t *config = read_json("config.json");
-    json_t *sam = json_object_get(
-        json_object_get(json_object_get(config, "vision_config"), "width"), "sam_vit_b");
-    json_object_set_new(sam, "window_size", json_integer(10));
+    set_sam_field(config, "window_size", 10);
     write_json("config.json", config);
     assert_refused(OCR_MODEL_TENSOR, "rel_pos_h");
 }
@@ -431,9 +432,7 @@ static void a_convolution_may_have_one_channel(void **state) {
                   {"model.sam_model.neck.3.bias", "[1]"},
                   {"model.sam_model.net_2.weight", "[64, 1, 3, 3]"}};
     json_t *config = read_json("config.json"), *header = json_object();
-    json_t *sam = json_object_get(
-        json_object_get(json_object_get(config, "vision_config"), "width"), "sam_vit_b");
-    json_object_set_new(sam, "out_chans", json_integer(1));
+    set_sam_field(config, "out_chans", 1);
     write_json("config.json", config);
 
     size_t end = 0;

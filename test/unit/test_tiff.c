@@ -491,21 +491,16 @@ static void test_jpeg(void **state) {
     }
 }
 
-static OcrBytes wrapped_jpeg(int width, int height, int said_width, int said_height) {
-    OcrBytes jpeg = make_grey_jpeg(width, height);
-    OcrBytes tiff = wrap_jpeg(jpeg, said_width, said_height, 1);
-    free_bytes(jpeg);
-    return tiff;
-}
-
 /* A JPEG that does not fill its strip leaves nothing of the memory's in the picture. */
 static void test_small_jpegs(void **state) {
     (void)state;
     const int sizes[][2] = {{16, 40}, {500, 16}, {499, 40}, {500, 39}, {501, 40}};
     for (int i = 0; i < 5; i++) {
-        OcrBytes tiff = wrapped_jpeg(sizes[i][0], sizes[i][1], 500, 40);
+        OcrBytes jpeg = make_grey_jpeg(sizes[i][0], sizes[i][1]);
+        OcrBytes tiff = wrap_jpeg(jpeg, 500, 40, 1);
         assert_unreadable(tiff, OCR_IMAGE_DAMAGED, "instead of 500 x 40");
         free_bytes(tiff);
+        free_bytes(jpeg);
     }
     OcrBytes high = make_grey_jpeg(50, 48), tiff = wrap_jpeg(high, 50, 40, 1);
     OcrError err;

@@ -310,10 +310,10 @@ static void a_prompt_goes_on_behind_another_grid(void **state) {
     assert_in_range(page.plan.prompt_positions, 0, MOST_IDS);
     for (int i = 0; i < page.plan.prompt_positions; i++)
         ids[i] = i >= BEFORE && i < BEFORE + slots ? IMAGE_ID : 100 + i;
-    Reading upright = {.plan = page.plan, .ids = ids}, read = {.plan = page.plan, .ids = again};
+    Reading as_it_lay = {.plan = page.plan, .ids = ids}, read = {.plan = page.plan, .ids = again};
     for (int turned = 1; turned < 4; turned++) {
         memset(again, 0xFF, sizeof again);
-        reading_turn(&read, &upright, IMAGE_ID);
+        reading_turn(&read, &as_it_lay, IMAGE_ID);
         int now = read.plan.image_slots;
         assert_int_equal(read.plan.turned, turned);
         assert_int_equal(now - slots, turned % 2 ? 10 : 0);
