@@ -20,11 +20,12 @@ static void attend_quantized_keys(const float *q, Matrix keys, float *scores) {
     const QuantKernel *kernel = quant_kernel(cpu_level());
     alignas(64) int16_t integers[ATTEND_Q8_COLUMNS];
     float scales[ATTEND_Q8_COLUMNS / Q8_BLOCK], c[TILE_COLUMNS];
-    QuantRows rows = {integers, scales, q8_blocks(keys.columns)};
+    int32_t raised[2 * ATTEND_Q8_COLUMNS / Q8_BLOCK];
+    QuantRows rows = {integers, scales, raised, q8_blocks(keys.columns)};
     Matmul job = {.x = q, .rows = 1, .w = keys};
     kernel->quantize(&job, &rows);
 #if defined(__x86_64__)
-    if (cpu_level() >= CPU_AVX512_VNNI && keys.columns % Q8_BLOCK == 0) {
+    if (cpu_level() >= CPU_AVX512_VNNI) {
         attend_keys_vnni(&rows, &keys, scores);
         return;
     }

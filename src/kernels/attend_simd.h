@@ -11,14 +11,13 @@
 
 INLINE void attend_keys_of(const float *q, const Matrix *keys, WeightType type, float *scores) {
     size_t row = weight_bytes(type, keys->columns);
-    Lying l = {.x = {q}, .count = keys->columns};
+    Lying l = {.x = {q}, .ahead = COLUMNS * row, .count = keys->columns, .stretch = 1};
     for (int n = 0; n < keys->rows; n += COLUMNS) {
         float sums[COLUMNS];
         int count = min_int(COLUMNS, keys->rows - n);
         const char *first = (const char *)keys->data + (size_t)n * row;
         for (int i = 0; i < COLUMNS; i++)
             l.w[i] = first + (size_t)min_int(i, count - 1) * row;
-        l.next = first + COLUMNS * row;
         multiply_lying(&l, type, 1, sums, true);
         memcpy(scores + n, sums, (size_t)count * sizeof *sums);
     }
@@ -97,7 +96,7 @@ INLINE const int8_t *row_block(ByteRow row, int b, int count, int8_t *part) {
 }
 
 #define SCALED_ROWS 64
-#define BYTES_AHEAD 2048 /* to be fetched early */
+#define VALUES_AHEAD 2048 /* bytes, to be fetched early */
 
 /* out[Q8_BLOCK] of block b of all values, of which `count` columns are there. */
 INLINE void attend_byte_block(const float *weights, const Matrix *values, int b, int count,
@@ -112,7 +111,7 @@ INLINE void attend_byte_block(const float *weights, const Matrix *values, int b,
             int8_t part[Q8_BLOCK];
             const int8_t *q = row_block(byte_row(values, first + r), b, count, part);
             Operand weight = broadcast(scaled + r);
-            __builtin_prefetch(q + BYTES_AHEAD);
+            __builtin_prefetch(q + VALUES_AHEAD);
             UNROLL for (int i = 0; i < Q8_BLOCK / STEP; i++) {
                 sums[i] = multiply_add(sums[i], weight, widen_q8(q + i * STEP, 1));
             }

@@ -31,7 +31,7 @@
 #if BYTES
 #define X_MOST_QUANTIZED 127
 #else
-#define X_MOST_QUANTIZED 32767 /* 64 * 32767 * 127 < 2^31 */
+#define X_MOST_QUANTIZED 32639 /* as QUANT_MOST; 64 * 32639 * 127 < 2^31 */
 #define X_MOST 4095            /* 64 * 4095 * 8191 < 2^31 */
 #endif
 #define RAISED_Q8 128u

@@ -56,7 +56,7 @@
 
 _Static_assert(MATMUL_FEW_ROWS <= FEW_ROWS, "with any weights, so many rows are few");
 
-#define QUANT_BLOCKS (MATMUL_FEW_ROWS * QUANT_COLUMNS / Q8_BLOCK)
+#define QUANT_BLOCKS (2 * MATMUL_FEW_ROWS * QUANT_COLUMNS / Q8_BLOCK)
 
 /* A thread's own. */
 typedef struct Scratch {
@@ -69,8 +69,9 @@ typedef struct Scratch {
 
 /* The activations of a loop's jobs, quantized. */
 typedef struct QuantSpace {
-    alignas(64) int16_t x[QUANT_BLOCKS * Q8_BLOCK];
+    alignas(64) unsigned char x[QUANT_BLOCKS][QUANT_BLOCK_BYTES];
     float scales[QUANT_BLOCKS];
+    int32_t raised[QUANT_BLOCKS][2];
 } QuantSpace;
 
 typedef struct Kernel {
@@ -133,11 +134,13 @@ static const Kernel *many_quantized_kernel(CpuLevel level) {
 
 static const QuantKernel quant_avx2 = {quantize_rows_avx2, multiply_quant_avx2};
 static const QuantKernel quant_vnni = {quantize_rows_vnni, multiply_quant_vnni};
+static const QuantKernel quant_amx = {quantize_rows_amx, multiply_quant_amx};
 
 const QuantKernel *quant_kernel(CpuLevel level) {
-    return level >= CPU_AVX512_VNNI ? &quant_vnni
-           : level >= CPU_AVX2      ? &quant_avx2
-                                    : &quant_portable;
+    return level >= CPU_AMX           ? &quant_amx
+           : level >= CPU_AVX512_VNNI ? &quant_vnni
+           : level >= CPU_AVX2        ? &quant_avx2
+                                      : &quant_portable;
 }
 #else
 static const Kernel *exact_kernel(CpuLevel level) {
@@ -211,15 +214,15 @@ static int plan_jobs(Loop *loop, const Matmul *jobs, int count, const Kernels *k
         const Matmul *job = &jobs[loop->count];
         Plan plan = plan_job(job, kernels);
         if (plan.has_quantized) {
-            int row_blocks = q8_blocks(job->w.columns);
+            int row_blocks = ceil_div(q8_blocks(job->w.columns), 2) * 2;
             if (loop->count > 0 && shares_rows(&loop->plans[loop->count - 1], job)) {
                 plan.quantized = loop->plans[loop->count - 1].quantized;
             } else {
                 int taken = quant_rows_taken(job->rows) * row_blocks;
                 if (blocks + taken > QUANT_BLOCKS)
                     break;
-                plan.quantized =
-                    (QuantRows){space->x + blocks * Q8_BLOCK, space->scales + blocks, row_blocks};
+                plan.quantized = (QuantRows){space->x[blocks], space->scales + blocks,
+                                             space->raised[blocks], row_blocks};
                 kernels->few_quantized->quantize(job, &plan.quantized);
                 blocks += taken;
             }

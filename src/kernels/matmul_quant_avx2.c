@@ -1,7 +1,7 @@
 /*
  * Quantized weights by AVX2, for few rows of activations.
  *
- * Up to QUANT_LYING rows lie as they are, and so do the weights: a vector holds 16 numbers
+ * Up to MOST_LYING rows lie as they are, and so do the weights: a vector holds 16 numbers
  * along k of one of them, and the sums in its lanes are added up at the end of each block.
  * More rows stand side by side in the lanes (integers_simd.h). The bits are the same.
  */
@@ -10,18 +10,20 @@
 
 #include "kernels/quant_rows.h"
 
-#define ROWS QUANT_GROUP /* that share the loading of weights */
-#define COLUMNS 4
+#define ROWS 4           /* that share the loading of weights */
+#define COLUMNS 4        /* each of a stretch of its own: memory is read in as many streams */
+#define MOST_LYING 12    /* rows */
+#define BYTES_AHEAD 1024 /* of each stream, to be fetched early */
 
 /* ---- activations ---- */
 
 /* x: [rows][blocks][BLOCK], scales: [rows][blocks] */
 INLINE void quantize_lying(const Matmul *job, const QuantRows *to) {
     for (int r = 0; r < job->rows; r++)
-        for (int b = 0; b < to->blocks; b++) {
+        for (int b = 0; b < q8_blocks(job->w.columns); b++) {
             size_t block = (size_t)r * (size_t)to->blocks + (size_t)b;
             to->scales[block] = quantize_part(job_x(job, r) + b * BLOCK, job->w.columns - b * BLOCK,
-                                              X_MOST_QUANTIZED, to->x + block * BLOCK);
+                                              X_MOST_QUANTIZED, (int16_t *)to->x + block * BLOCK);
         }
 }
 
@@ -29,7 +31,7 @@ INLINE void quantize_lying(const Matmul *job, const QuantRows *to) {
 INLINE void quantize_lanes(const Matmul *job, const QuantRows *to) {
     for (int lane = 0; lane < job->rows; lane += LANES) {
         int rows = min_int(LANES, job->rows - lane);
-        for (int b = 0; b < to->blocks; b++) {
+        for (int b = 0; b < q8_blocks(job->w.columns); b++) {
             const float *x[LANES];
             for (int i = 0; i < rows; i++)
                 x[i] = job_x(job, lane + i) + b * BLOCK;
@@ -40,7 +42,7 @@ INLINE void quantize_lanes(const Matmul *job, const QuantRows *to) {
 }
 
 TARGET void quantize_rows_avx2(const Matmul *job, const QuantRows *rows) {
-    if (job->rows <= QUANT_LYING)
+    if (job->rows <= MOST_LYING)
         quantize_lying(job, rows);
     else
         quantize_lanes(job, rows);
@@ -48,11 +50,10 @@ TARGET void quantize_rows_avx2(const Matmul *job, const QuantRows *rows) {
 
 /* ---- rows as they lie ---- */
 
-/* COLUMNS rows of weights side by side. */
+/* COLUMNS rows of weights. */
 typedef struct WeightRows {
     const uint8_t *q[COLUMNS];
     int columns;
-    size_t ahead;             /* bytes to the rows that will be wanted next, to be fetched early */
     float (*scales)[COLUMNS]; /* [blocks] */
 } WeightRows;
 
@@ -73,15 +74,16 @@ INLINE void transpose_scales(const uint16_t *const *from, int block, float (*to)
     }
 }
 
-/* Rows n.. of the tile's weights, and their scales to where they stand side by side. */
-INLINE WeightRows weight_rows(const Tile *tile, int n, WeightType type, Scales scales) {
+/* Rows n, n + stretch and so on, and their scales to where they stand side by side. */
+INLINE WeightRows weight_rows(const Tile *tile, int n, int stretch, WeightType type,
+                              Scales scales) {
     WeightRows w = {.columns = tile->w->columns, .scales = scales};
     int blocks = type == WEIGHT_Q8 ? q8_blocks(w.columns) : q4_blocks(w.columns), b = 0;
     const uint16_t *from[COLUMNS];
-    w.ahead = COLUMNS * row_bytes(tile->w);
     for (int i = 0; i < COLUMNS; i++) {
-        from[i] = tile_scales(tile, n + i);
-        w.q[i] = (const uint8_t *)tile_w(tile, n + i);
+        from[i] = tile_scales(tile, n + i * stretch);
+        w.q[i] = (const uint8_t *)tile_w(tile, n + i * stretch);
+        __builtin_prefetch(from[i] + blocks);
     }
     for (; b + 4 <= blocks; b += 4)
         transpose_scales(from, b, scales + b);
@@ -127,14 +129,15 @@ INLINE void multiply_column(const QuantRows *x, int x_block, int rows, const Wei
                             WeightType type, Dots dots, int n) {
     const uint8_t *q = w->q[n] + weight_bytes(type, b * BLOCK);
     __m256i weights[4];
-    __builtin_prefetch(q + w->ahead);
+    __builtin_prefetch(q + BYTES_AHEAD);
     if (type == WEIGHT_Q8)
         take_bytes(q, weights);
     else
         take_nibbles(q, weights);
     UNROLL for (int r = 0; r < rows; r++) {
         const __m256i *from =
-            (const __m256i *)(x->x + ((size_t)(r * x->blocks) + (size_t)x_block) * BLOCK);
+            (const __m256i *)((const int16_t *)x->x +
+                              ((size_t)(r * x->blocks) + (size_t)x_block) * BLOCK);
         __m256i products[4];
         UNROLL for (int i = 0; i < 4; i++) {
             products[i] = _mm256_madd_epi16(weights[i], _mm256_load_si256(from + i));
@@ -183,9 +186,12 @@ INLINE void multiply_lying(const QuantRows *x, int x_block, int rows, const Weig
     }
 }
 
-/* c[rows][COLUMNS], rows TILE_COLUMNS apart, = x w^T; rows and type are constants */
+/*
+ * = x w^T; rows and type are constants. c: rows TILE_COLUMNS apart, and in each the COLUMNS
+ * results `stretch` apart.
+ */
 INLINE void multiply_rows(const QuantRows *x, int rows, const WeightRows *w, WeightType type,
-                          float *c) {
+                          float *c, int stretch) {
     int whole = w->columns / BLOCK;
     __m256 sums[ROWS / 2];
     UNROLL for (int pair = 0; pair < ROWS / 2; pair++) {
@@ -201,27 +207,32 @@ INLINE void multiply_rows(const QuantRows *x, int rows, const WeightRows *w, Wei
     UNROLL for (int r = 0; r < rows; r++) {
         __m128 half =
             r % 2 ? _mm256_extractf128_ps(sums[r / 2], 1) : _mm256_castps256_ps128(sums[r / 2]);
-        _mm_storeu_ps(c + r * TILE_COLUMNS, half);
+        UNROLL for (int n = 0; n < COLUMNS; n++) {
+            c[r * TILE_COLUMNS + n * stretch] = half[n];
+        }
     }
 }
 
 INLINE void multiply_of(const Tile *tile, WeightType type, float *c) {
     const QuantRows *x = tile->quantized;
     Scales scales __attribute__((aligned(16)));
-    for (int n = 0; n < tile->columns; n += COLUMNS) {
-        WeightRows w = weight_rows(tile, n, type, scales);
+    int stretch = ceil_div(tile->columns, COLUMNS);
+    for (int n = 0; n < stretch; n++) {
+        WeightRows w = weight_rows(tile, n, stretch, type, scales);
         for (int r = 0; r < tile->rows; r += ROWS) {
-            QuantRows group = {x->x + (size_t)(r * x->blocks) * BLOCK, x->scales + r * x->blocks,
-                               x->blocks};
+            size_t first = (size_t)(r * x->blocks);
+            QuantRows group = {.x = (int16_t *)x->x + first * BLOCK,
+                               .scales = x->scales + first,
+                               .blocks = x->blocks};
             float *to = c + r * TILE_COLUMNS + n;
             if (tile->rows - r == 1)
-                multiply_rows(&group, 1, &w, type, to);
+                multiply_rows(&group, 1, &w, type, to, stretch);
             else if (tile->rows - r == 2)
-                multiply_rows(&group, 2, &w, type, to);
+                multiply_rows(&group, 2, &w, type, to, stretch);
             else if (tile->rows - r == 3)
-                multiply_rows(&group, 3, &w, type, to);
+                multiply_rows(&group, 3, &w, type, to, stretch);
             else
-                multiply_rows(&group, ROWS, &w, type, to);
+                multiply_rows(&group, ROWS, &w, type, to, stretch);
         }
     }
 }
@@ -246,7 +257,7 @@ INLINE void multiply_lanes(const Tile *tile, float *c, Scratch *scratch) {
 }
 
 TARGET void multiply_quant_avx2(const Tile *tile, float *c, void *scratch) {
-    if (tile->job->rows > QUANT_LYING)
+    if (tile->job->rows > MOST_LYING)
         multiply_lanes(tile, c, scratch);
     else if (tile->w->type == WEIGHT_Q8)
         multiply_of(tile, WEIGHT_Q8, c);

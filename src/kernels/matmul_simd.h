@@ -26,17 +26,19 @@
 #define ROWS 3 /* of x side by side: ROWS * COLUMNS sums fill the registers */
 #define DEPTH ((int)(BLOCK_BYTES / sizeof(Element)))
 #define CACHE_LINE 64
+#define BYTES_AHEAD 1024 /* of each stream of weights, to be fetched early */
 
 /* ---- rows as they lie ---- */
 
 typedef struct Lying {
     const float *x[ROWS];
     const char *w[COLUMNS];
-    const char *next; /* COLUMNS * count weights that are wanted soon */
-    int count;        /* columns */
+    size_t ahead; /* of each row of weights, in bytes, to be fetched early */
+    int count;    /* columns */
+    int stretch;  /* from one of the rows' results in c to the next */
 } Lying;
 
-/* c[rows][COLUMNS], rows TILE_COLUMNS apart, (+)= x[rows] w[COLUMNS]^T */
+/* c[rows], TILE_COLUMNS apart, (+)= x[rows] w[COLUMNS]^T */
 INLINE void multiply_lying(const Lying *l, WeightType type, int rows, float *c, bool first) {
     size_t element = weight_bytes(type, 1);
     Sum sums[ROWS][COLUMNS] = {0};
@@ -48,8 +50,8 @@ INLINE void multiply_lying(const Lying *l, WeightType type, int rows, float *c, 
         }
         UNROLL for (int n = 0; n < COLUMNS; n++) {
             Operand ws = load_w(l->w[n] + (size_t)k * element, type);
-            if (n * STEP * element % CACHE_LINE == 0)
-                __builtin_prefetch(l->next + ((size_t)k * COLUMNS + n * STEP) * element);
+            if (STEP * element >= CACHE_LINE || (size_t)k * element % CACHE_LINE == 0)
+                __builtin_prefetch(l->w[n] + (size_t)k * element + l->ahead);
             UNROLL for (int r = 0; r < rows; r++) {
                 sums[r][n] = multiply_add(sums[r][n], xs[r], ws);
             }
@@ -67,7 +69,10 @@ INLINE void multiply_lying(const Lying *l, WeightType type, int rows, float *c, 
         }
     }
     UNROLL for (int r = 0; r < rows; r++) {
-        put_sums(c + r * TILE_COLUMNS, sums[r], first);
+        float columns[COLUMNS], *to = c + r * TILE_COLUMNS;
+        put_sums(columns, sums[r], true);
+        for (int n = 0; n < COLUMNS; n++)
+            to[n * l->stretch] = first ? columns[n] : to[n * l->stretch] + columns[n];
     }
 }
 
@@ -81,14 +86,19 @@ INLINE void multiply_rows(const Lying *l, WeightType type, int rows, float *c, b
         multiply_lying(l, type, ROWS, c, first);
 }
 
+_Static_assert(TILE_COLUMNS % COLUMNS == 0, "stretches end within c");
+
+/* Rows of weights are taken from as many stretches of the tile: memory is read in streams. */
 INLINE void multiply_few_of(const Tile *tile, WeightType type, float *c) {
     size_t element = weight_bytes(type, 1);
-    for (int n = 0; n < tile->columns; n += COLUMNS)
+    int stretch = ceil_div(tile->columns, COLUMNS);
+    for (int n = 0; n < stretch; n++)
         for (int k = 0; k < tile->w->columns; k += DEPTH) {
             Lying l = {.count = min_int(DEPTH, tile->w->columns - k),
-                       .next = tile_w(tile, n + COLUMNS) + (size_t)k * COLUMNS * element};
+                       .ahead = BYTES_AHEAD,
+                       .stretch = stretch};
             for (int i = 0; i < COLUMNS; i++)
-                l.w[i] = tile_w(tile, n + i) + (size_t)k * element;
+                l.w[i] = tile_w(tile, n + i * stretch) + (size_t)k * element;
             for (int r = 0; r < tile->rows; r += ROWS) {
                 int rows = min_int(ROWS, tile->rows - r);
                 for (int i = 0; i < rows; i++)

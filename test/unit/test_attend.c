@@ -76,7 +76,7 @@ static void check(WeightType type, int count, int width) {
     float rounded[300]; /* what the query becomes */
     memcpy(rounded, q.data, (size_t)width * sizeof *rounded);
     if (type == WEIGHT_Q8)
-        round_to_integers(q.data, width, 32767, rounded);
+        round_to_integers(q.data, width, 32639, rounded);
     for (int level = CPU_PORTABLE; level <= (int)cpu_best_level(); level++) {
         cpu_force_level((CpuLevel)level);
         attend_keys(q.data, rows, scores.data);

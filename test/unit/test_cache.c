@@ -126,7 +126,7 @@ static void compare(const Bench *b, const DecoderRow *rows, int count, const flo
             float query[DIM];
             memcpy(query, q + at, sizeof query);
             if (b->cache.shape.type == WEIGHT_Q8 && rounds)
-                round_to_integers(q + at, DIM, 32767, query);
+                round_to_integers(q + at, DIM, 32639, query);
             expect(b, rows[r], head, query, expected);
             for (int i = 0; i < DIM; i++)
                 if (!(fabs(x[at + i] - expected[i]) < 1e-5))

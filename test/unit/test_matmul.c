@@ -233,8 +233,8 @@ static Rounding rounding(CpuLevel level, Precision precision, WeightType type, i
     if (precision == PRECISION_EXACT)
         return (Rounding){0};
     if (is_quantized(type)) {
-        int many = level >= CPU_AVX512_VNNI ? 127 : level == CPU_AVX2 ? 32767 : 0;
-        return (Rounding){.x_most = few ? 32767 : many};
+        int many = level >= CPU_AVX512_VNNI ? 127 : level == CPU_AVX2 ? 32639 : 0;
+        return (Rounding){.x_most = few ? 32639 : many};
     }
     if (type != WEIGHT_BF16)
         return (Rounding){0};

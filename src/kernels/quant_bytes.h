@@ -1,0 +1,71 @@
+/*
+ * quant_bytes.h - few rows of activations, for the kernels that multiply bytes: VNNI and AMX.
+ *
+ * An activation is an integer of 16 bits, 256 * high + low, of which the kernels multiply both
+ * bytes, one after the other. A block's products are added as integers, exactly, and the product
+ * of both scales turns their sum into f32; blocks are added in order. So the bits are those of AVX2
+ * (integers_simd.h), and do not depend on which of the kernels made them. Private to
+ * matmul_quant_vnni.c and matmul_quant_amx.c.
+ */
+#ifndef OCR_QUANT_BYTES_H
+#define OCR_QUANT_BYTES_H
+
+#include "kernels/convert.h"
+#include "kernels/quant_rows.h"
+
+#include <immintrin.h>
+#include <math.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define COLUMNS 16 /* weight rows at a time, each of a stretch of its own */
+
+#include "kernels/matmul_avx512.h"
+
+/* A block of activations. */
+typedef struct Numbers {
+    int8_t high[Q8_BLOCK], low[Q8_BLOCK];
+} Numbers;
+
+/* x[count], 0 beyond up to a block, to numbers; returns the scale, NaN if there is no number. */
+INLINE float quantize_numbers(const float *x, int count, Numbers *to) {
+    __m512 parts[4];
+    __m512i most = _mm512_setzero_si512();
+    UNROLL for (int i = 0; i < 4; i++) {
+        int there = min_int(max_int(count - 16 * i, 0), 16);
+        parts[i] = _mm512_maskz_loadu_ps((__mmask16)((1u << there) - 1), x + 16 * i);
+        /* magnitudes compare as integers; NaN is above all */
+        most = _mm512_max_epi32(most,
+                                _mm512_and_si512((__m512i)parts[i], _mm512_set1_epi32(0x7FFFFFFF)));
+    }
+    int bits = _mm512_reduce_max_epi32(most);
+    float largest;
+    memcpy(&largest, &bits, sizeof largest);
+    __m512 inverse = _mm512_set1_ps(largest > 0x1p-100f ? QUANT_MOST / largest : 0);
+    UNROLL for (int i = 0; i < 4; i++) {
+        __m512i number = _mm512_cvtps_epi32(_mm512_mul_ps(parts[i], inverse));
+        __m512i high = _mm512_srai_epi32(_mm512_add_epi32(number, _mm512_set1_epi32(128)), 8);
+        _mm_storeu_si128((__m128i *)to->high + i, _mm512_cvtepi32_epi8(high));
+        _mm_storeu_si128((__m128i *)to->low + i, _mm512_cvtepi32_epi8(number));
+    }
+    return isfinite(largest) ? largest / QUANT_MOST : NAN;
+}
+
+/* Sixteen scales from `block` on of each row, of which `count` are there, to to[block][row]. */
+INLINE void transpose_scales(const uint16_t *const *from, int block, int count, __m512 *to) {
+    __mmask16 there = (__mmask16)(count < 16 ? (1u << count) - 1 : 0xFFFF);
+    UNROLL for (int i = 0; i < COLUMNS; i++) {
+        __m256i bits = _mm256_maskz_loadu_epi16(there, from[i] + block);
+        to[i] = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
+    }
+    transpose(to);
+}
+
+/* How far apart the rows lie that are taken at a time, so that memory is read in streams. */
+static inline int stretch_of(const Tile *tile) {
+    return ceil_div(tile->columns, COLUMNS);
+}
+
+#define BYTES_AHEAD 1024 /* of each stream, to be fetched early */
+
+#endif
