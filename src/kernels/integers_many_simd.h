@@ -14,12 +14,14 @@ typedef struct Scratch {
 _Static_assert(sizeof(Scratch) <= KERNEL_SCRATCH_BYTES, "integers need more scratch");
 _Static_assert(X_DEPTH % DEPTH == 0, "whole depths");
 
+const RowsForm NAME(rows) = {pack_block, X_DEPTH, sizeof(TileLanes)};
+
 TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
     for (int k = 0; k < tile->w->columns; k += DEPTH) {
         int b = k % X_DEPTH / BLOCK;
-        pack_columns(tile, k, &scratch->x);
-        Spans spans = {scratch->x.x[0] + b, scratch->x.scales[0] + b, X_BLOCKS, scratch->sums};
+        TileLanes *x = find_columns(tile, k, &scratch->x);
+        Spans spans = {x->x[0] + b, x->scales[0] + b, X_BLOCKS, scratch->sums};
         multiply_spans(tile, &spans, k, &scratch->w);
     }
     put_tile(tile, scratch->sums, c);

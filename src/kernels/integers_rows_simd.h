@@ -7,6 +7,8 @@
  */
 #include "kernels/weights_ahead.h"
 
+#include <stdalign.h>
+
 #define SPANS (TILE_ROWS / SPAN)
 #define X_BLOCKS (X_DEPTH / BLOCK)
 
@@ -14,7 +16,7 @@ _Static_assert(TILE_ROWS % SPAN == 0, "whole spans");
 
 /* X_DEPTH columns of a tile's rows of x. */
 typedef struct TileLanes {
-    LaneBlock x[SPANS][X_BLOCKS];
+    alignas(CACHE_LINE) LaneBlock x[SPANS][X_BLOCKS];
     float scales[SPANS][X_BLOCKS][SPAN];
 } TileLanes;
 
@@ -50,14 +52,18 @@ INLINE void pack_x(const Tile *tile, int k, int count, TileLanes *to) {
     }
 }
 
-/*
- * The columns from k on, if the tile's scratch does not have them: X_DEPTH of them where k is a
- * multiple of that.
- */
-INLINE void pack_columns(const Tile *tile, int k, TileLanes *to) {
-    int columns = tile->w->columns;
-    if (k % X_DEPTH == 0 && (!tile->copied || columns > X_DEPTH))
-        pack_x(tile, k, min_int(X_DEPTH, columns - k), to);
+/* A RowsForm's: X_DEPTH columns. */
+TARGET static void pack_block(const Tile *tile, int k, void *to) {
+    pack_x(tile, k, min_int(X_DEPTH, tile->w->columns - k), to);
+}
+
+/* Where the columns from k on stand, of X_DEPTH of them: packed for all, or to the tile's own. */
+INLINE TileLanes *find_columns(const Tile *tile, int k, TileLanes *own) {
+    if (tile->packed)
+        return (TileLanes *)(uintptr_t)(tile->packed + (size_t)(k / X_DEPTH) * sizeof *own);
+    if (k % X_DEPTH == 0 && (!tile->copied || tile->w->columns > X_DEPTH))
+        pack_block(tile, k, own);
+    return own;
 }
 
 /* Sums of all rows of x, by weights, to c. */

@@ -56,6 +56,7 @@
 
 _Static_assert(MATMUL_FEW_ROWS <= FEW_ROWS, "with any weights, so many rows are few");
 
+#define PACKED_BYTES ((size_t)3 << 20) /* of rows that are packed for all tiles at once */
 #define QUANT_BLOCKS (2 * MATMUL_FEW_ROWS * QUANT_COLUMNS / Q8_BLOCK)
 
 /* A thread's own. */
@@ -76,13 +77,14 @@ typedef struct QuantSpace {
 
 typedef struct Kernel {
     MultiplyTile *few, *many;
-    int row_step; /* rows that `many` takes at a time */
+    int row_step;         /* rows that `many` takes at a time */
+    const RowsForm *form; /* of `many`; NULL: its own affair */
 } Kernel;
 
 /* What a call's jobs have in common. */
 typedef struct Kernels {
     const Kernel *exact, *fast;
-    const Kernel *many_quantized;     /* of quantized weights */
+    const Kernel *many_q8, *many_q4;  /* of quantized weights */
     const QuantKernel *few_quantized; /* likewise; NULL: as for many */
 } Kernels;
 
@@ -91,6 +93,7 @@ typedef struct Plan {
     const Matmul *job;
     MultiplyTile *multiply;
     int tile_rows, tiles_down;
+    const RowsForm *form;
     int end;            /* the chunk after its last one, counted from the first job's first */
     bool has_quantized; /* its activations, below */
     QuantRows quantized;
@@ -100,19 +103,25 @@ typedef struct Loop {
     Plan plans[MOST_JOBS];
     int count, columns; /* columns of a tile */
     Scratch *scratch;   /* [threads] */
+    /* Of a single job's tiles some that lie below each other, of which the first is `top`. */
+    int top;
+    char *packed; /* their rows, [tiles_down][blocks], as the plan's form has them; or NULL */
 } Loop;
 
-static const Kernel portable = {multiply_few_portable, multiply_many_portable, 3};
+static const Kernel portable = {multiply_few_portable, multiply_many_portable, 3, NULL};
 static const QuantKernel quant_portable = {quantize_rows_portable, multiply_quant_portable};
 #if defined(__x86_64__)
-static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3};
-static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3};
-static const Kernel integers_avx2 = {multiply_few_avx2, multiply_many_integers_avx2, 16};
-static const Kernel integers_vnni = {multiply_few_avx512, multiply_many_integers_vnni, 16};
-static const Kernel bytes_vnni = {multiply_few_avx512, multiply_many_bytes_vnni, 16};
-static const Kernel bytes_amx = {multiply_few_avx512, multiply_many_bytes_amx, 16};
-static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 16};
-static const Kernel amx = {multiply_few_bf16, multiply_many_amx, 16};
+static const Kernel avx2 = {multiply_few_avx2, multiply_many_avx2, 3, NULL};
+static const Kernel avx512 = {multiply_few_avx512, multiply_many_avx512, 3, NULL};
+static const Kernel integers_avx2 = {multiply_few_avx2, multiply_many_integers_avx2, 16,
+                                     &rows_integers_avx2};
+static const Kernel integers_vnni = {multiply_few_avx512, multiply_many_integers_vnni, 16,
+                                     &rows_integers_vnni};
+static const Kernel bytes_vnni = {multiply_few_avx512, multiply_many_bytes_vnni, 16,
+                                  &rows_bytes_vnni};
+static const Kernel bytes_amx = {multiply_few_avx512, multiply_many_bytes_amx, 16, &rows_bytes_amx};
+static const Kernel bf16 = {multiply_few_bf16, multiply_many_bf16, 16, NULL};
+static const Kernel amx = {multiply_few_bf16, multiply_many_amx, 16, &rows_amx};
 
 static const Kernel *exact_kernel(CpuLevel level) {
     return level >= CPU_AVX512 ? &avx512 : level >= CPU_AVX2 ? &avx2 : &portable;
@@ -126,10 +135,14 @@ static const Kernel *fast_kernel(CpuLevel level) {
                                       : exact_kernel(level);
 }
 
-static const Kernel *many_quantized_kernel(CpuLevel level) {
+static const Kernel *many_q8_kernel(CpuLevel level) {
     return level >= CPU_AMX           ? &bytes_amx
            : level >= CPU_AVX512_VNNI ? &bytes_vnni
                                       : fast_kernel(level);
+}
+
+static const Kernel *many_q4_kernel(CpuLevel level) {
+    return level >= CPU_AMX ? &amx : many_q8_kernel(level);
 }
 
 static const QuantKernel quant_avx2 = {quantize_rows_avx2, multiply_quant_avx2};
@@ -152,7 +165,11 @@ static const Kernel *fast_kernel(CpuLevel level) {
     return exact_kernel(level);
 }
 
-static const Kernel *many_quantized_kernel(CpuLevel level) {
+static const Kernel *many_q8_kernel(CpuLevel level) {
+    return exact_kernel(level);
+}
+
+static const Kernel *many_q4_kernel(CpuLevel level) {
     return exact_kernel(level);
 }
 
@@ -162,8 +179,15 @@ const QuantKernel *quant_kernel(CpuLevel level) {
 }
 #endif
 
+/* All of the scratch. */
+typedef struct Space {
+    QuantSpace few;
+    alignas(64) char rows[PACKED_BYTES];
+    Scratch threads[];
+} Space;
+
 size_t matmul_scratch_bytes(int threads) {
-    return sizeof(QuantSpace) + (size_t)threads * sizeof(Scratch);
+    return sizeof(Space) + (size_t)threads * sizeof(Scratch);
 }
 
 static Kernels kernels_for(const Matmul *jobs, int count, Precision precision) {
@@ -173,20 +197,33 @@ static Kernels kernels_for(const Matmul *jobs, int count, Precision precision) {
     for (int i = 0; i < count; i++)
         few &= jobs[i].rows <= MATMUL_FEW_ROWS;
     out.fast = fast ? fast_kernel(level) : out.exact;
-    out.many_quantized = fast ? many_quantized_kernel(level) : out.exact;
+    out.many_q8 = fast ? many_q8_kernel(level) : out.exact;
+    out.many_q4 = fast ? many_q4_kernel(level) : out.exact;
     out.few_quantized = fast && few ? quant_kernel(level) : NULL;
     return out;
 }
 
 /* ---- plans ---- */
 
+static const Kernel *kernel_of(WeightType type, const Kernels *kernels) {
+    switch (type) {
+    case WEIGHT_Q8:
+        return kernels->many_q8;
+    case WEIGHT_Q4:
+        return kernels->many_q4;
+    case WEIGHT_BF16:
+        return kernels->fast;
+    default:
+        return kernels->exact;
+    }
+}
+
 static Plan plan_job(const Matmul *job, const Kernels *kernels) {
     bool quant = is_quantized(job->w.type);
-    const Kernel *kernel = quant                        ? kernels->many_quantized
-                           : job->w.type == WEIGHT_BF16 ? kernels->fast
-                                                        : kernels->exact;
+    const Kernel *kernel = kernel_of(job->w.type, kernels);
     Plan plan = {.job = job,
-                 .multiply = job->rows <= FEW_ROWS && !quant ? kernel->few : kernel->many};
+                 .multiply = job->rows <= FEW_ROWS && !quant ? kernel->few : kernel->many,
+                 .form = job->rows > FEW_ROWS ? kernel->form : NULL};
     plan.has_quantized = quant && kernels->few_quantized && job->w.columns <= QUANT_COLUMNS;
     if (plan.has_quantized)
         plan.multiply = kernels->few_quantized->multiply;
@@ -289,6 +326,28 @@ static const Plan *find_plan(const Loop *loop, int chunk) {
     return &loop->plans[low];
 }
 
+/* Columns of a form's rows that are packed at once, and how many times. */
+static int form_blocks(const Plan *plan) {
+    return ceil_div(plan->job->w.columns, plan->form->depth);
+}
+
+static Tile tile_rows_of(const Plan *plan, int down) {
+    Tile tile = {.job = plan->job, .w = &plan->job->w, .quantized = &plan->quantized};
+    tile.row = down * plan->tile_rows;
+    tile.rows = min_int(plan->tile_rows, plan->job->rows - tile.row);
+    return tile;
+}
+
+static void pack_chunk(void *context, int chunk, int thread) {
+    const Loop *loop = context;
+    const Plan *plan = loop->plans;
+    int blocks = form_blocks(plan);
+    Tile tile = tile_rows_of(plan, loop->top + chunk / blocks);
+    (void)thread;
+    plan->form->pack(&tile, chunk % blocks * plan->form->depth,
+                     loop->packed + (size_t)chunk * plan->form->bytes);
+}
+
 /*
  * Tiles that share rows of x follow each other: a thread that is given several may
  * find the rows copied, and the caches hold them better than the weights.
@@ -301,12 +360,13 @@ static void multiply_chunk(void *context, int chunk, int thread) {
     int index = plan == loop->plans ? chunk : chunk - plan[-1].end;
     int across = ceil_div(job->w.rows, loop->columns);
 
-    Tile tile = {.job = job, .w = &job->w, .quantized = &plan->quantized};
-    tile.row = index / across * plan->tile_rows;
-    tile.rows = min_int(plan->tile_rows, job->rows - tile.row);
+    Tile tile = tile_rows_of(plan, loop->top + index / across);
     tile.column = index % across * loop->columns;
     tile.columns = min_int(loop->columns, job->w.rows - tile.column);
 
+    if (loop->packed)
+        tile.packed =
+            loop->packed + (size_t)(index / across * form_blocks(plan)) * plan->form->bytes;
     tile.copied = scratch->plan == plan && scratch->row == tile.row;
     scratch->plan = plan;
     scratch->row = tile.row;
@@ -319,16 +379,44 @@ static void multiply_chunk(void *context, int chunk, int thread) {
     matmul_finish(&tile, scratch->c, scratch->up);
 }
 
+/* The loop's only job is one whose rows, packed by all threads, would be packed again and again. */
+static bool packs_for_all(const Loop *loop, int threads) {
+    const Plan *plan = loop->plans;
+    return loop->count == 1 && plan->form && (threads > 1 || form_blocks(plan) > 1) &&
+           (size_t)form_blocks(plan) * plan->form->bytes <= PACKED_BYTES;
+}
+
+/* As many tiles below each other at a time as there is room for. */
+static void run_packed(Loop *loop, char *rows, OcrPool *pool) {
+    Plan *plan = loop->plans;
+    int blocks = form_blocks(plan), down = plan->tiles_down;
+    int most = (int)(PACKED_BYTES / ((size_t)blocks * plan->form->bytes));
+    loop->packed = rows;
+    for (; loop->top < down; loop->top += most) {
+        plan->tiles_down = min_int(most, down - loop->top);
+        pool_run(pool, plan->tiles_down * blocks, pack_chunk, loop);
+        pool_run(pool, cut(loop, pool_threads(pool)), multiply_chunk, loop);
+    }
+}
+
 void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *pool, void *scratch) {
     Kernels kernels = kernels_for(jobs, count, precision);
-    QuantSpace *space = scratch;
+    Space *space = scratch;
     Loop loop; /* not cleared, as it is large: only plans that were made are read */
-    loop.scratch = (Scratch *)(space + 1);
+    loop.scratch = space->threads;
+    loop.top = 0;
+    loop.packed = NULL;
     while (count > 0) {
-        int taken = plan_jobs(&loop, jobs, count, &kernels, space);
+        int taken = plan_jobs(&loop, jobs, count, &kernels, &space->few);
         for (int t = 0; t < pool_threads(pool); t++)
             loop.scratch[t].plan = NULL;
-        pool_run(pool, cut(&loop, pool_threads(pool)), multiply_chunk, &loop);
+        if (packs_for_all(&loop, pool_threads(pool))) {
+            run_packed(&loop, space->rows, pool);
+            loop.top = 0;
+            loop.packed = NULL;
+        } else {
+            pool_run(pool, cut(&loop, pool_threads(pool)), multiply_chunk, &loop);
+        }
         jobs += taken;
         count -= taken;
     }

@@ -1,14 +1,12 @@
 /*
- * AMX: matrix registers of 16 rows of 64 bytes. One instruction adds the product
+ * Many rows by AMX: matrix registers of 16 rows of 64 bytes. One instruction adds the product
  * of A, 16 rows of 32 bf16, and B, 16 pairs of 16 columns, to C, 16 x 16 f32.
  *
- * Weights as they lie are A: 16 rows of w, 32 columns. B has the same columns of
- * 16 rows of x, rounded to bf16: pair p of row r stands in row p, column r. So C
- * is a part of w x^T, which is kept so in scratch until all columns of w are
- * summed, and then transposed. Four C share two A and two B.
- *
- * Weights are copied only where 16 x 32 of them would reach over an edge: beyond
- * the last row of the tile, or the last column of w.
+ * Weights of bf16, as they lie, are A: 16 rows of w, 32 columns. Those of Q4 become bf16
+ * first, a panel of two squares' rows at a time, which all rows of x meet. B has the same columns
+ * of 16 rows of x, rounded to bf16: pair p of row r stands in row p, column r. So C is a part of
+ * w x^T, which is kept so in scratch until all columns of w are summed, and then transposed. Four C
+ * share two A and two B.
  */
 #if defined(__x86_64__)
 #include "kernels/amx.h"
@@ -21,25 +19,35 @@
 
 #define STEP 32                                       /* columns of w in A */
 #define DEPTH ((int)(BLOCK_BYTES / sizeof(uint16_t))) /* columns in work at once */
+#define STEPS (DEPTH / STEP)
+#define PANEL (2 * SIDE) /* rows of w */
 
 typedef uint32_t PairTile[SIDE][SIDE];   /* B: [pair][row of x] */
 typedef uint16_t WeightTile[SIDE][STEP]; /* A: [row of w][column] */
 typedef float Sums[TILE_ROWS];           /* of one row of w, by rows of x */
 
+/* DEPTH columns of a tile's rows of x. */
+typedef struct PairTiles {
+    PairTile x[TILE_ROWS / SIDE][STEPS];
+} PairTiles;
+
 typedef struct Scratch {
-    PairTile x[TILE_ROWS / SIDE][DEPTH / STEP];
-    WeightTile edge[2];
+    PairTiles x;
+    WeightTile w[PANEL / SIDE][STEPS];
     Sums sums[TILE_COLUMNS];
 } Scratch;
 
 _Static_assert(sizeof(Scratch) <= KERNEL_SCRATCH_BYTES, "AMX needs more scratch");
-_Static_assert(TILE_ROWS % SIDE == 0 && TILE_COLUMNS % SIDE == 0, "tiles are whole squares");
+_Static_assert(TILE_ROWS % SIDE == 0 && TILE_COLUMNS % PANEL == 0, "tiles are whole squares");
+_Static_assert(STEP == Q4_BLOCK, "A holds a block of each row");
+
+/* ---- x ---- */
 
 /* count columns of up to 16 rows of x from column k on, 0 where there are none. */
 INLINE void pack_pairs(const Tile *tile, int row, int k, int count, PairTile to) {
     __m512 pairs[SIDE];
     uint32_t mask = count < STEP ? (1u << count) - 1 : ~0u;
-    for (int r = 0; r < SIDE; r++) {
+    UNROLL for (int r = 0; r < SIDE; r++) {
         pairs[r] = _mm512_setzero_ps();
         if (row + r < tile->rows) {
             const float *x = tile_x(tile, row + r) + k;
@@ -49,42 +57,99 @@ INLINE void pack_pairs(const Tile *tile, int row, int k, int count, PairTile to)
         }
     }
     transpose(pairs);
-    for (int p = 0; p < SIDE; p++)
+    UNROLL for (int p = 0; p < SIDE; p++) {
         _mm512_store_ps(to[p], pairs[p]);
+    }
 }
 
-/* 16 weight rows and where they are: in the mapping, or in a copy that is whole. */
-typedef struct Weights {
-    const void *data;
-    size_t stride; /* bytes */
-} Weights;
-
-static Weights whole_weights(const Tile *tile, int n, int k, WeightTile copy) {
-    int rows = min_int(SIDE, tile->columns - n), columns = min_int(STEP, tile->w->columns - k);
-    size_t stride = (size_t)tile->w->columns * sizeof(uint16_t);
-    const char *from = tile_w(tile, n) + (size_t)k * sizeof(uint16_t);
-    if (rows == SIDE && columns == STEP)
-        return (Weights){from, stride};
-    copy_part(copy, from, stride, rows, (size_t)columns * sizeof(uint16_t));
-    return (Weights){copy, TILE_ROW_BYTES};
+/* DEPTH columns from k on, the last time maybe fewer. */
+TARGET static void pack_block(const Tile *tile, int k, void *to) {
+    PairTiles *tiles = to;
+    int count = min_int(DEPTH, tile->w->columns - k);
+    for (int row = 0; row < tile->rows; row += SIDE)
+        for (int s = 0; s * STEP < count; s++)
+            pack_pairs(tile, row, k + s * STEP, count - s * STEP, tiles->x[row / SIDE][s]);
 }
+
+const RowsForm rows_amx = {pack_block, DEPTH, sizeof(PairTiles)};
+
+/* ---- weights ---- */
+
+/* Up to DEPTH columns, of those of the matrix the ones from k on. */
+typedef struct Piece {
+    int k, steps;
+} Piece;
+
+/* A piece of PANEL rows, in the mapping or in a copy. */
+typedef struct WeightPanel {
+    const char *a[PANEL / SIDE]; /* of each square's rows the first */
+    size_t stride, step;         /* bytes from row to row, and to the next STEP columns */
+} WeightPanel;
 
 /*
- * sums[n..][row..] (+)= w x^T over one block of k, for one or two squares each
- * way. Registers: C 0..3 = [w][x], A 4 and 5, B 6 and 7.
+ * STEP values of a row of weights from column k on, or the `count` that are there, as bf16. Of Q4
+ * this is a block, whose missing values meet zeros.
  */
-INLINE void multiply_squares(const Tile *tile, Scratch *scratch, int n, int row, int k, bool two_w,
-                             bool two_x) {
-    int steps = ceil_div(min_int(DEPTH, tile->w->columns - k), STEP);
-    PairTile *x = scratch->x[row / SIDE];
-    float *c = scratch->sums[n] + row, *c_below = c + SIDE * TILE_ROWS;
+INLINE void widen_weights(const Matrix *w, const char *row, const uint16_t *scales, int k,
+                          int count, uint16_t *to) {
+    if (w->type == WEIGHT_BF16) {
+        uint32_t mask = count < STEP ? (1u << count) - 1 : ~0u;
+        _mm512_store_si512(to, _mm512_maskz_loadu_epi16(mask, row + (size_t)k * sizeof *to));
+        return;
+    }
+    const __m128i nibble = _mm_set1_epi8(15), eight = _mm_set1_epi8(8);
+    __m128i pairs = _mm_loadu_si128((const __m128i *)(row + q4_row_bytes(k)));
+    __m128i halves[] = {_mm_and_si128(pairs, nibble),
+                        _mm_and_si128(_mm_srli_epi16(pairs, 4), nibble)};
+    __m512 values[2], scale = _mm512_set1_ps(bf16_to_f32(scales[k / Q4_BLOCK]));
+    UNROLL for (int i = 0; i < 2; i++) {
+        __m512i numbers = _mm512_cvtepi8_epi32(_mm_sub_epi8(halves[i], eight));
+        values[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(numbers), scale);
+    }
+    _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh(values[1], values[0]));
+}
+
+/* Rows n.. of the tile's, `count` columns from k on. Rows beyond the last one are that again. */
+TARGET static WeightPanel take_weights(const Tile *tile, int n, int k, int count,
+                                       Scratch *scratch) {
+    const Matrix *w = tile->w;
+    int rows = min_int(PANEL, ceil_div(tile->columns - n, SIDE) * SIDE);
+    if (w->type == WEIGHT_BF16 && tile->columns - n >= rows && count % STEP == 0) {
+        size_t stride = row_bytes(w), first = (size_t)k * sizeof(uint16_t);
+        const char *from = tile_w(tile, n) + first;
+        return (WeightPanel){{from, from + SIDE * stride}, stride, STEP * sizeof(uint16_t)};
+    }
+    for (int r = 0; r < rows; r++) {
+        const char *row = tile_w(tile, n + r);
+        const uint16_t *scales = w->scales ? tile_scales(tile, n + r) : NULL;
+        for (int s = 0; s * STEP < count; s++)
+            widen_weights(w, row, scales, k + s * STEP, count - s * STEP,
+                          scratch->w[r / SIDE][s][r % SIDE]);
+    }
+    return (WeightPanel){
+        {(char *)scratch->w[0], (char *)scratch->w[1]}, TILE_ROW_BYTES, sizeof(WeightTile)};
+}
+
+/* ---- products ---- */
+
+/* One or two squares each way. */
+typedef struct Squares {
+    const WeightPanel *w;
+    const PairTile *x; /* of the first rows; those of the next ones are STEPS on */
+    float *c;          /* [rows of w][TILE_ROWS] */
+    int steps;
+    bool add; /* to c; else the sums begin here */
+} Squares;
+
+/* c (+)= w x^T. Registers: C 0..3 = [w][x], A 4 and 5, B 6 and 7. */
+INLINE void multiply_squares(const Squares *squares, bool two_w, bool two_x) {
+    const size_t stride = squares->w->stride, step = squares->w->step;
+    const PairTile *x = squares->x;
+    float *c = squares->c;
     const size_t c_stride = sizeof(Sums), b_stride = sizeof(uint32_t[SIDE]);
-    if (k == 0) {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        TILE_ZERO(2);
-        TILE_ZERO(3);
-    } else {
+    const char *a = squares->w->a[0], *a_below = squares->w->a[1];
+    float *c_below = c + SIDE * TILE_ROWS;
+    if (squares->add) {
         TILE_LOAD(0, c, c_stride);
         if (two_x)
             TILE_LOAD(1, c + SIDE, c_stride);
@@ -92,19 +157,22 @@ INLINE void multiply_squares(const Tile *tile, Scratch *scratch, int n, int row,
             TILE_LOAD(2, c_below, c_stride);
         if (two_w && two_x)
             TILE_LOAD(3, c_below + SIDE, c_stride);
+    } else {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
     }
-    for (int s = 0; s < steps; s++) {
-        Weights w = whole_weights(tile, n, k + s * STEP, scratch->edge[0]);
-        TILE_LOAD(4, w.data, w.stride);
+    for (int s = 0; s < squares->steps; s++, a += step, a_below += step) {
+        TILE_LOAD(4, a, stride);
         TILE_LOAD(6, x[s], b_stride);
         TILE_MULTIPLY(0, 4, 6);
         if (two_x) {
-            TILE_LOAD(7, x[DEPTH / STEP + s], b_stride);
+            TILE_LOAD(7, x[STEPS + s], b_stride);
             TILE_MULTIPLY(1, 4, 7);
         }
         if (two_w) {
-            w = whole_weights(tile, n + SIDE, k + s * STEP, scratch->edge[1]);
-            TILE_LOAD(5, w.data, w.stride);
+            TILE_LOAD(5, a_below, stride);
             TILE_MULTIPLY(2, 5, 6);
         }
         if (two_w && two_x)
@@ -119,43 +187,60 @@ INLINE void multiply_squares(const Tile *tile, Scratch *scratch, int n, int row,
         TILE_STORE(3, c_below + SIDE, c_stride);
 }
 
-TARGET static void multiply_block(const Tile *tile, Scratch *scratch, int k) {
-    for (int n = 0; n < tile->columns; n += 2 * SIDE)
-        for (int row = 0; row < tile->rows; row += 2 * SIDE) {
-            bool two_w = n + SIDE < tile->columns, two_x = row + SIDE < tile->rows;
-            if (two_w && two_x)
-                multiply_squares(tile, scratch, n, row, k, true, true);
-            else if (two_w)
-                multiply_squares(tile, scratch, n, row, k, true, false);
-            else if (two_x)
-                multiply_squares(tile, scratch, n, row, k, false, true);
-            else
-                multiply_squares(tile, scratch, n, row, k, false, false);
+/* All rows of x by a panel, whose first is the tile's row n of weights. */
+TARGET static void multiply_panel(const Tile *tile, const PairTiles *tiles, const WeightPanel *w,
+                                  int n, Piece piece, Scratch *scratch) {
+    bool two_w = n + SIDE<tile->columns, add = piece.k> 0;
+    for (int row = 0; row < tile->rows; row += 2 * SIDE) {
+        const PairTile *x = tiles->x[row / SIDE];
+        float *c = scratch->sums[n] + row;
+        bool two_x = row + SIDE < tile->rows;
+        Squares squares = {w, x, c, piece.steps, add};
+        if (two_w && two_x)
+            multiply_squares(&squares, true, true);
+        else if (two_w)
+            multiply_squares(&squares, true, false);
+        else if (two_x)
+            multiply_squares(&squares, false, true);
+        else
+            multiply_squares(&squares, false, false);
+    }
+}
+
+/* The sums of a square's rows of w, transposed, to c. */
+TARGET static void put_columns(const Tile *tile, int n, const Scratch *scratch, float *c) {
+    for (int row = 0; row < tile->rows; row += SIDE) {
+        __m512 square[SIDE];
+        UNROLL for (int i = 0; i < SIDE; i++) {
+            square[i] = _mm512_loadu_ps(scratch->sums[n + i] + row);
         }
+        transpose(square);
+        UNROLL for (int r = 0; r < SIDE; r++) {
+            if (row + r < tile->rows)
+                _mm512_storeu_ps(c + (row + r) * TILE_COLUMNS + n, square[r]);
+        }
+    }
 }
 
 TARGET void multiply_many_amx(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
+    int columns = tile->w->columns;
     TILE_CONFIGURE(all_whole);
-    for (int k = 0; k < tile->w->columns; k += DEPTH) {
-        int count = min_int(DEPTH, tile->w->columns - k);
-        bool copied = tile->copied && tile->w->columns <= DEPTH;
-        for (int row = 0; !copied && row < tile->rows; row += SIDE)
-            for (int s = 0; s * STEP < count; s++)
-                pack_pairs(tile, row, k + s * STEP, count - s * STEP, scratch->x[row / SIDE][s]);
-        multiply_block(tile, scratch, k);
+    for (int k = 0; k < columns; k += DEPTH) {
+        int count = min_int(DEPTH, columns - k);
+        const PairTiles *x = &scratch->x;
+        if (tile->packed)
+            x = (const PairTiles *)tile->packed + k / DEPTH;
+        else if (!tile->copied || columns > DEPTH)
+            pack_block(tile, k, &scratch->x);
+        for (int n = 0; n < tile->columns; n += PANEL) {
+            WeightPanel w = take_weights(tile, n, k, count, scratch);
+            multiply_panel(tile, x, &w, n, (Piece){k, ceil_div(count, STEP)}, scratch);
+        }
     }
     TILE_RELEASE(); /* the system need not save what nobody reads */
-
     for (int n = 0; n < tile->columns; n += SIDE)
-        for (int row = 0; row < tile->rows; row += SIDE) {
-            __m512 square[SIDE];
-            for (int i = 0; i < SIDE; i++)
-                square[i] = _mm512_loadu_ps(scratch->sums[n + i] + row);
-            transpose(square);
-            for (int r = 0; r < min_int(SIDE, tile->rows - row); r++)
-                _mm512_storeu_ps(c + (row + r) * TILE_COLUMNS + n, square[r]);
-        }
+        put_columns(tile, n, scratch, c);
 }
 
 /* ---- products of words, see words.h ---- */

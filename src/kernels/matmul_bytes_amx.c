@@ -5,8 +5,8 @@
  * they lie, B the same block of 16 rows of x, word by word as integers_lanes_simd.h packs them, and
  * one instruction makes all their products and adds them, exactly. C leaves through memory, and is
  * added to sums of f32 that stay in vector registers for DEPTH columns; the next blocks' C are made
- * meanwhile. The arithmetic is that of matmul_bytes_vnni.c, to the last bit, where Q4 goes, whose
- * blocks are half as long.
+ * meanwhile. The arithmetic is that of matmul_bytes_vnni.c, to the last bit. Q4, whose
+ * blocks are half as long, is left to matmul_amx.c.
  *
  * Weights are copied only where 16 x 64 of them would reach over an edge.
  */
@@ -111,15 +111,15 @@ TARGET static void multiply_square(const Square *s) {
 }
 
 /* Up to DEPTH columns from k on. */
-static void multiply_depth(const Tile *tile, int k, Scratch *scratch) {
+static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch *scratch) {
     int first = k % X_DEPTH / BLOCK, count = min_int(DEPTH, tile->w->columns - k);
     for (int n = 0; n < tile->columns; n += SIDE) {
         Ahead ahead = look_ahead(tile, n + SIDE, SIDE, k, DEPTH, ceil_div(tile->rows, SIDE));
         take_weights(tile, n, k, count, &scratch->w);
         for (int row = 0; row < tile->rows; row += SIDE) {
             int span = row / SPAN;
-            Square square = {.x = scratch->x.x[span] + first,
-                             .x_scales = scratch->x.scales[span] + first,
+            Square square = {.x = x->x[span] + first,
+                             .x_scales = x->scales[span] + first,
                              .w = &scratch->w,
                              .dots = scratch->dots,
                              .sums = scratch->sums[span] + n,
@@ -132,17 +132,13 @@ static void multiply_depth(const Tile *tile, int k, Scratch *scratch) {
     }
 }
 
+const RowsForm rows_bytes_amx = {pack_block, X_DEPTH, sizeof(TileLanes)};
+
 TARGET void multiply_many_bytes_amx(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
-    if (tile->w->type != WEIGHT_Q8) {
-        multiply_many_bytes_vnni(tile, c, memory);
-        return;
-    }
     TILE_CONFIGURE(all_whole);
-    for (int k = 0; k < tile->w->columns; k += DEPTH) {
-        pack_columns(tile, k, &scratch->x);
-        multiply_depth(tile, k, scratch);
-    }
+    for (int k = 0; k < tile->w->columns; k += DEPTH)
+        multiply_depth(tile, k, find_columns(tile, k, &scratch->x), scratch);
     TILE_RELEASE(); /* the system need not save what nobody reads */
     put_tile(tile, scratch->sums, c);
 }

@@ -18,7 +18,7 @@
 
 /* Room for a block of all rows of a tile, of a few rows of weights, and for a copy of c. */
 #define KERNEL_SCRATCH_BYTES                                                                       \
-    ((TILE_ROWS + 16) * BLOCK_BYTES + TILE_ROWS * TILE_COLUMNS * (int)sizeof(float))
+    ((TILE_ROWS + 32) * BLOCK_BYTES + TILE_ROWS * TILE_COLUMNS * (int)sizeof(float))
 
 /* Before a loop of up to 24 rounds whose arrays shall be registers, at any level of optimisation.
  */
@@ -31,7 +31,8 @@ typedef struct Tile {
     const struct QuantRows *quantized; /* the job's x, for the kernels of quant_rows.h */
     int row, rows;                     /* 1..TILE_ROWS rows from row on */
     int column, columns;               /* 1..TILE_COLUMNS columns from column on */
-    bool copied; /* the kernel's scratch is as it was left by a tile of the same rows */
+    bool copied;        /* the kernel's scratch is as it was left by a tile of the same rows */
+    const char *packed; /* its rows of x, see RowsForm; NULL: the kernel packs them itself */
 } Tile;
 
 /*
@@ -50,6 +51,19 @@ MultiplyTile multiply_many_amx;                     /* likewise */
 /* Of bf16 or quantized weights, both rounded to integers. */
 MultiplyTile multiply_many_integers_avx2, multiply_many_integers_vnni;
 MultiplyTile multiply_many_bytes_vnni, multiply_many_bytes_amx; /* of quantized weights */
+
+/*
+ * What such a kernel makes of a tile's rows of x, so that it is made once for all tiles of the same
+ * rows: `depth` columns at a time, the last time maybe fewer, to blocks of so many bytes.
+ */
+typedef struct RowsForm {
+    void (*pack)(const Tile *tile, int k, void *to); /* columns from k on; to: aligned to 64 */
+    int depth;
+    size_t bytes; /* whole cache lines */
+} RowsForm;
+
+extern const RowsForm rows_amx, rows_bytes_amx;
+extern const RowsForm rows_integers_avx2, rows_integers_vnni, rows_bytes_vnni;
 
 /* As gemm_nt and gemm_nn. */
 typedef void MultiplyPanels(Panel a, Panel b, Panel c);

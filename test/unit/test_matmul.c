@@ -136,7 +136,7 @@ static void free_job(Job *job) {
 
 /* What kernels make of numbers before they multiply them. */
 typedef struct Rounding {
-    bool x_to_bf16;
+    bool to_bf16;
     int x_most, w_most; /* or to integers of that size, with a scale for each block of 64; 0: not */
 } Rounding;
 
@@ -144,14 +144,14 @@ typedef struct Rounding {
 #define MOST_W 8191
 
 static void round_row(float *row, int count, Rounding rounding) {
-    for (int k = 0; rounding.x_to_bf16 && k < count; k++)
+    for (int k = 0; rounding.to_bf16 && k < count; k++)
         row[k] = bf16_to_f32(bf16_nearest(row[k]));
     if (rounding.x_most)
         round_to_integers(row, count, rounding.x_most, row);
 }
 
-/* A copy as f32, each row rounded to integers if most > 0; its memory is the caller's. */
-static float *rounded_weights(Matrix *w, int most) {
+/* A copy as f32, each row rounded; its memory is the caller's. */
+static float *rounded_weights(Matrix *w, Rounding rounding) {
     size_t columns = (size_t)w->columns;
     float *values = malloc(((size_t)w->rows * columns + 1) * sizeof *values);
     for (int n = 0; n < w->rows; n++) {
@@ -163,8 +163,8 @@ static float *rounded_weights(Matrix *w, int most) {
             dequantize_q4(from, w->scales + n * q4_blocks(w->columns), 0, w->columns, row);
         else
             convert_to_f32(from, w->type, columns, row);
-        if (most)
-            round_to_integers(row, w->columns, most, row);
+        rounding.x_most = rounding.w_most;
+        round_row(row, w->columns, rounding);
     }
     w->data = values;
     w->type = WEIGHT_F32;
@@ -181,8 +181,8 @@ static void expect(Job *job, Rounding rounding) {
         round_row(x + r * stride, (int)depth, rounding);
     }
     reference.x = x;
-    float *w = rounded_weights(&reference.w, rounding.w_most);
-    float *up = rounded_weights(&reference.up, rounding.w_most);
+    float *w = rounded_weights(&reference.w, rounding);
+    float *up = rounded_weights(&reference.up, rounding);
     memcpy(job->expected, job->matmul.y, y_floats(&job->matmul) * sizeof(float));
     reference.y = job->expected;
     if (job->matmul.residual == job->matmul.y)
@@ -233,6 +233,8 @@ static Rounding rounding(CpuLevel level, Precision precision, WeightType type, i
     if (precision == PRECISION_EXACT)
         return (Rounding){0};
     if (is_quantized(type)) {
+        if (!few && type == WEIGHT_Q4 && level >= CPU_AMX)
+            return (Rounding){.to_bf16 = true};
         int many = level >= CPU_AVX512_VNNI ? 127 : level == CPU_AVX2 ? 32639 : 0;
         return (Rounding){.x_most = few ? 32639 : many};
     }
@@ -240,13 +242,13 @@ static Rounding rounding(CpuLevel level, Precision precision, WeightType type, i
         return (Rounding){0};
     if (level == CPU_AVX2 || level == CPU_AVX512_VNNI)
         return few ? (Rounding){0} : (Rounding){.x_most = MOST_X, .w_most = MOST_W};
-    return (Rounding){.x_to_bf16 = level >= CPU_AVX512_BF16};
+    return (Rounding){.to_bf16 = level >= CPU_AVX512_BF16};
 }
 
 /* Whether a row among many may differ in the last bits from one among few. */
 static bool forms_differ(CpuLevel level, Precision precision, WeightType type) {
     Rounding many = rounding(level, precision, type, few_rows(type) + 1);
-    return many.x_to_bf16 || many.x_most || (is_quantized(type) && precision == PRECISION_FAST);
+    return many.to_bf16 || many.x_most || (is_quantized(type) && precision == PRECISION_FAST);
 }
 
 /* The body once for every level that this processor has. */

@@ -82,6 +82,95 @@ static void test_shapes(void **state) {
                 check(rows[i], columns[j], depths[k], (i + j + k) % 3 == 0);
 }
 
+/* Weights of Q4 that bf16 holds, and small integers: again every sum is exact. */
+static void check_q4(int job_rows, int columns, int depth) {
+    size_t row = q4_row_bytes(depth), scale_count = (size_t)(columns * q4_blocks(depth));
+    Guarded weights = guarded((size_t)columns * row);
+    Guarded weight_scales = guarded(scale_count * sizeof(uint16_t));
+    uint8_t *w = weights.data;
+    uint16_t *scales = weight_scales.data;
+    float *x = malloc((size_t)(job_rows * depth) * sizeof *x);
+    float *values = malloc((size_t)depth * sizeof *values);
+    for (size_t i = 0; i < (size_t)columns * row; i++)
+        w[i] = (uint8_t)random_between(&seed, 0, 255);
+    for (size_t i = 0; i < scale_count; i++)
+        scales[i] = bf16_nearest((float)random_between(&seed, 1, 4) / 4);
+    for (int i = 0; i < job_rows * depth; i++)
+        x[i] = (float)random_between(&seed, -4, 4);
+    Matmul job = {
+        .x = x, .rows = job_rows, .x_stride = depth, .w = {w, WEIGHT_Q4, columns, depth, scales}};
+    Tile tile = some_tile(&job, &seed);
+    float *c = malloc(sizeof(float) * TILE_ROWS * TILE_COLUMNS);
+    void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
+    memset(scratch, 0xFF, KERNEL_SCRATCH_BYTES);
+    multiply_many_amx(&tile, c, scratch);
+    for (int n = 0; n < tile.columns; n++) {
+        dequantize_q4(w + (size_t)(tile.column + n) * row,
+                      scales + (tile.column + n) * q4_blocks(depth), 0, depth, values);
+        for (int r = 0; r < tile.rows; r++) {
+            float sum = 0;
+            for (int k = 0; k < depth; k++)
+                sum += tile_x(&tile, r)[k] * values[k];
+            assert_true(c[r * TILE_COLUMNS + n] == sum);
+        }
+    }
+    free(scratch);
+    free(c);
+    free(values);
+    free(x);
+    release(weights);
+    release(weight_scales);
+}
+
+static void test_q4(void **state) {
+    static const int depths[] = {1, 31, 32, 33, 100, 1024, 1100};
+    (void)state;
+    if (cpu_best_level() < CPU_AVX512)
+        skip();
+    seed = 3;
+    for (size_t k = 0; k < sizeof depths / sizeof *depths; k++) {
+        check_q4(17, 40, depths[k]);
+        check_q4(60, 385, depths[k]);
+    }
+}
+
+/* Rows that were packed for all tiles give what rows of a tile's own give. */
+static void test_packed(void **state) {
+    enum { ROWS = 50, COLUMNS = 40, DEPTH_TWICE = 2 * DEPTH - 8 };
+    (void)state;
+    if (cpu_best_level() < CPU_AVX512)
+        skip();
+    seed = 4;
+    float *x = malloc(ROWS * DEPTH_TWICE * sizeof *x), *c[2];
+    uint16_t *w = malloc(COLUMNS * DEPTH_TWICE * sizeof *w);
+    void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
+    char *packed = aligned_alloc(64, 2 * rows_amx.bytes);
+    for (int i = 0; i < ROWS * DEPTH_TWICE; i++)
+        x[i] = (float)random_between(&seed, -1000, 1000) / 100;
+    for (int i = 0; i < COLUMNS * DEPTH_TWICE; i++)
+        w[i] = bf16_nearest((float)random_between(&seed, -1000, 1000) / 100);
+    Matmul job = {
+        .x = x, .rows = ROWS, .x_stride = DEPTH_TWICE, .w = {w, WEIGHT_BF16, COLUMNS, DEPTH_TWICE}};
+    Tile tile = {.job = &job, .w = &job.w, .rows = ROWS, .columns = COLUMNS};
+    for (int block = 0; block < 2; block++)
+        rows_amx.pack(&tile, block * rows_amx.depth, packed + (size_t)block * rows_amx.bytes);
+    for (int way = 0; way < 2; way++) {
+        c[way] = calloc(TILE_ROWS * TILE_COLUMNS, sizeof(float));
+        memset(scratch, 0xFF, KERNEL_SCRATCH_BYTES);
+        tile.packed = way ? packed : NULL;
+        multiply_many_amx(&tile, c[way], scratch);
+    }
+    for (int r = 0; r < ROWS; r++)
+        assert_memory_equal(c[0] + r * TILE_COLUMNS, c[1] + r * TILE_COLUMNS,
+                            COLUMNS * sizeof(float));
+    for (int way = 0; way < 2; way++)
+        free(c[way]);
+    free(packed);
+    free(scratch);
+    free(w);
+    free(x);
+}
+
 static void test_rounding(void **state) {
     /* Halfway cases go to even, NaN stays NaN. */
     static const uint32_t bits[] = {0x3F808000, 0x3F818000, 0x3F808001, 0x7F800001, 0xFF7FFFFF};
@@ -178,10 +267,9 @@ static void test_field(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_field),
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_q4),
+        cmocka_unit_test(test_packed), cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_words),  cmocka_unit_test(test_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
