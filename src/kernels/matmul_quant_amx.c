@@ -83,6 +83,7 @@ typedef struct Rows {
     const QuantRows *x;
     const int8_t *w[SIDE];
     size_t stride; /* from row to row of w; 0: they are not as far apart as each other */
+    size_t ahead;  /* bytes, to be fetched early */
     int columns, side_by_side;
 } Rows;
 
@@ -95,7 +96,7 @@ INLINE void begin_block(const Rows *rows, int b, Scratch *scratch) {
     const int8_t *w = rows->w[0] + at;
     size_t stride = rows->stride;
     UNROLL for (int i = 0; i < SIDE; i++) {
-        __builtin_prefetch(rows->w[i] + at + BYTES_AHEAD);
+        __builtin_prefetch(rows->w[i] + at + rows->ahead);
     }
     if (stride == 0 || there < Q8_BLOCK) {
         memset(scratch->copy, 0, sizeof scratch->copy);
@@ -137,8 +138,8 @@ INLINE void end_block(const Rows *rows, int b, const Scratch *scratch, __m512 *s
     }
 }
 
-/* sums[i * stretch], of each row of weights. */
-TARGET static void multiply_columns(const Rows *rows, int stretch, float (*to)[SIDE],
+/* to[i * apart], of each row of weights. */
+TARGET static void multiply_columns(const Rows *rows, int apart, float (*to)[SIDE],
                                     Scratch *scratch) {
     int blocks = q8_blocks(rows->columns);
     __m512 sums[SIDE];
@@ -152,7 +153,7 @@ TARGET static void multiply_columns(const Rows *rows, int stretch, float (*to)[S
     }
     end_block(rows, blocks - 1, scratch, sums);
     UNROLL for (int i = 0; i < SIDE; i++) {
-        _mm512_store_ps(to[i * stretch], sums[i]);
+        _mm512_store_ps(to[i * apart], sums[i]);
     }
 }
 
@@ -176,22 +177,25 @@ TARGET void multiply_quant_amx(const Tile *tile, float *c, void *memory) {
         multiply_quant_vnni(tile, c, memory);
         return;
     }
-    int stretch = stretch_of(tile), blocks = q8_blocks(tile->w->columns);
-    Rows rows = {
-        .x = tile->quantized, .columns = tile->w->columns, .side_by_side = side_by_side(tile->job)};
-    if (stretch * SIDE == tile->columns)
-        rows.stride = (size_t)stretch * row_bytes(tile->w);
+    int blocks = q8_blocks(tile->w->columns);
+    Order order = order_of(tile);
+    Rows rows = {.x = tile->quantized,
+                 .ahead = order.ahead,
+                 .columns = tile->w->columns,
+                 .side_by_side = side_by_side(tile->job)};
+    if (order.steps * SIDE == tile->columns)
+        rows.stride = (size_t)order.apart * row_bytes(tile->w);
     TILE_CONFIGURE(all_whole);
-    for (int n = 0; n < stretch; n++) {
+    for (int n = 0; n < order.steps; n++) {
         const uint16_t *scales[SIDE];
         for (int i = 0; i < SIDE; i++) {
-            rows.w[i] = (const int8_t *)tile_w(tile, n + i * stretch);
-            scales[i] = tile_scales(tile, n + i * stretch);
+            rows.w[i] = (const int8_t *)tile_w(tile, n * order.step + i * order.apart);
+            scales[i] = tile_scales(tile, n * order.step + i * order.apart);
             __builtin_prefetch(scales[i] + blocks);
         }
         for (int b = 0; b < blocks; b += SIDE)
             transpose_scales(scales, b, blocks - b, scratch->scales + b);
-        multiply_columns(&rows, stretch, scratch->sums + n, scratch);
+        multiply_columns(&rows, order.apart, scratch->sums + n * order.step, scratch);
     }
     TILE_RELEASE(); /* the system need not save what nobody reads */
     put_sums_of(tile, scratch->sums, c);

@@ -92,14 +92,22 @@ INLINE __mmask64 bytes_there(size_t bytes) {
     return bytes >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << bytes) - 1;
 }
 
+/* Sixteen rows of weights, and their scales where those that meet a vector of sums stand together.
+ */
+typedef struct WeightRows {
+    const uint8_t *q[COLUMNS];
+    size_t ahead;                                          /* bytes, to be fetched early */
+    __m512 scales[2 * QUANT_COLUMNS / Q8_BLOCK + COLUMNS]; /* Q8: [blocks]; Q4: [lines][4] */
+} WeightRows;
+
 /* A block of each of 16 rows, at q[16] + at, times one of x, whose raise is given. */
-INLINE __m512i multiply_q8(const uint8_t *const *q, size_t at, __mmask64 there, const Numbers *x,
-                           int raised) {
+INLINE __m512i multiply_q8(const uint8_t *const *q, size_t at, __mmask64 there, size_t ahead,
+                           const Numbers *x, int raised) {
     const __m512i raise = _mm512_set1_epi8((char)0x80);
     __m512i high = _mm512_load_si512(x->high), low = _mm512_load_si512(x->low);
     __m512i dots[COLUMNS], fours[4];
     UNROLL for (int i = 0; i < COLUMNS; i++) {
-        __builtin_prefetch(q[i] + at + BYTES_AHEAD);
+        __builtin_prefetch(q[i] + at + ahead);
         __m512i w = _mm512_xor_si512(load_line(q[i] + at, there), raise);
         __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, high);
         dots[i] = _mm512_dpbusd_epi32(_mm512_slli_epi32(dot, 8), w, low);
@@ -109,7 +117,7 @@ INLINE __m512i multiply_q8(const uint8_t *const *q, size_t at, __mmask64 there, 
 }
 
 /* Four blocks of Q4 of each of 16 rows: a block's sums are a quarter of each of fours[4]. */
-INLINE void multiply_q4(const uint8_t *const *q, size_t at, __mmask64 there,
+INLINE void multiply_q4(const WeightRows *rows, size_t at, __mmask64 there,
                         const int8_t (*x)[2][Q8_BLOCK], const int32_t *raised, __m512i *fours) {
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -119,8 +127,8 @@ INLINE void multiply_q4(const uint8_t *const *q, size_t at, __mmask64 there,
         low[half] = _mm512_load_si512(x[half][1]);
     }
     UNROLL for (int i = 0; i < COLUMNS; i++) {
-        __builtin_prefetch(q[i] + at + BYTES_AHEAD);
-        __m512i line = load_line(q[i] + at, there), w[2];
+        __builtin_prefetch(rows->q[i] + at + rows->ahead);
+        __m512i line = load_line(rows->q[i] + at, there), w[2];
         w[0] = _mm512_and_si512(line, nibble);
         w[1] = _mm512_and_si512(_mm512_srli_epi16(line, 4), nibble);
         __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w[0], high[0]);
@@ -137,13 +145,6 @@ INLINE void multiply_q4(const uint8_t *const *q, size_t at, __mmask64 there,
 
 /* ---- a tile ---- */
 
-/* Sixteen rows of weights, and their scales where those that meet a vector of sums stand together.
- */
-typedef struct WeightRows {
-    const uint8_t *q[COLUMNS];
-    __m512 scales[2 * QUANT_COLUMNS / Q8_BLOCK + COLUMNS]; /* Q8: [blocks]; Q4: [lines][4] */
-} WeightRows;
-
 /* Of four blocks, each with the scales of 16 rows: the quarters change places. */
 INLINE void transpose_quarters(__m512 *blocks) {
     __m512 pairs[4];
@@ -157,14 +158,17 @@ INLINE void transpose_quarters(__m512 *blocks) {
     }
 }
 
-/* Rows n, n + stretch and so on of the tile's. */
-TARGET static void take_rows(const Tile *tile, int n, int stretch, WeightRows *w) {
+TARGET static void take_rows(const Tile *tile, const Order *order, int n, WeightRows *w) {
     bool q4 = tile->w->type == WEIGHT_Q4;
     int blocks = q4 ? q4_blocks(tile->w->columns) : q8_blocks(tile->w->columns);
-    const uint16_t *scales[COLUMNS];
-    for (int i = 0; i < COLUMNS; i++) {
-        w->q[i] = (const uint8_t *)tile_w(tile, n + i * stretch);
-        scales[i] = tile_scales(tile, n + i * stretch);
+    size_t row = row_bytes(tile->w);
+    const uint8_t *first = (const uint8_t *)tile_w(tile, 0);
+    const uint16_t *first_scales = tile_scales(tile, 0), *scales[COLUMNS];
+    w->ahead = order->ahead;
+    for (int i = 0; i < COLUMNS; i++) { /* beyond the last one, that again */
+        int at = min_int(n * order->step + i * order->apart, tile->columns - 1);
+        w->q[i] = first + (size_t)at * row;
+        scales[i] = first_scales + (size_t)at * (size_t)blocks;
         __builtin_prefetch(scales[i] + blocks);
     }
     for (int b = 0; b < blocks; b += COLUMNS) {
@@ -185,7 +189,7 @@ TARGET static __m512 row_by_q8(const QuantRows *x, int row, int columns, const W
         size_t at = (size_t)b * Q8_BLOCK, block = first + (size_t)b;
         __m512 scale = _mm512_mul_ps(w->scales[b], _mm512_set1_ps(x->scales[block]));
         __mmask64 there = b < whole ? ~(__mmask64)0 : bytes_there((size_t)(columns % Q8_BLOCK));
-        __m512i dots = multiply_q8(w->q, at, there, &numbers[b], x->raised[2 * block]);
+        __m512i dots = multiply_q8(w->q, at, there, w->ahead, &numbers[b], x->raised[2 * block]);
         sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sums);
     }
     return sums;
@@ -200,7 +204,7 @@ TARGET static __m512 row_by_q4(const QuantRows *x, int row, int columns, const W
     for (size_t line = 0; line * Q8_BLOCK < bytes; line++) {
         size_t at = line * Q8_BLOCK, block = first + 2 * line;
         __m512i fours[4];
-        multiply_q4(w->q, at, bytes_there(bytes - at), pairs[line], x->raised + 2 * block, fours);
+        multiply_q4(w, at, bytes_there(bytes - at), pairs[line], x->raised + 2 * block, fours);
         __m512 x_scale = _mm512_insertf32x8(_mm512_set1_ps(x->scales[block]),
                                             _mm256_set1_ps(x->scales[block + 1]), 1);
         UNROLL for (int i = 0; i < 4; i++) {
@@ -220,21 +224,25 @@ TARGET static __m512 row_by_q4(const QuantRows *x, int row, int columns, const W
 TARGET void multiply_quant_vnni(const Tile *tile, float *c, void *scratch) {
     WeightRows *w = scratch;
     _Static_assert(sizeof *w <= KERNEL_SCRATCH_BYTES, "more scratch is needed");
-    int stretch = stretch_of(tile), columns = tile->w->columns;
-    for (int n = 0; n < stretch; n++) {
-        take_rows(tile, n, stretch, w);
+    int columns = tile->w->columns;
+    Order order = order_of(tile);
+    for (int n = 0; n < order.steps; n++) {
+        take_rows(tile, &order, n, w);
         for (int r = 0; r < tile->rows; r++) {
-            float sums[COLUMNS];
-            _mm512_storeu_ps(sums, tile->w->type == WEIGHT_Q8
-                                       ? row_by_q8(tile->quantized, r, columns, w)
-                                       : row_by_q4(tile->quantized, r, columns, w));
-            for (int i = 0; i < COLUMNS; i++)
-                c[r * TILE_COLUMNS + i * stretch + n] = sums[i];
+            float *to = c + r * TILE_COLUMNS + n * order.step, sums[COLUMNS];
+            bool q8 = tile->w->type == WEIGHT_Q8;
+            _mm512_storeu_ps(order.apart == 1 ? to : sums,
+                             q8 ? row_by_q8(tile->quantized, r, columns, w)
+                                : row_by_q4(tile->quantized, r, columns, w));
+            for (int i = 0; order.apart > 1 && i < COLUMNS; i++)
+                to[i * order.apart] = sums[i];
         }
     }
 }
 
 /* ---- keys ---- */
+
+#define KEYS_AHEAD 2048 /* bytes, to be fetched early */
 
 /* Of block b of keys n.., the last one again beyond it. */
 INLINE __m512 key_scales(const Matrix *keys, int n, int b) {
@@ -260,8 +268,8 @@ TARGET void attend_keys_vnni(const QuantRows *query, const Matrix *keys, float *
         for (int b = 0; b < q8_blocks(keys->columns); b++) {
             size_t at = (size_t)b * Q8_BLOCK;
             __m512 scale = _mm512_mul_ps(key_scales(keys, n, b), _mm512_set1_ps(query->scales[b]));
-            __m512i dots =
-                multiply_q8(q, at, bytes_there(row - at), &numbers[b], query->raised[2 * b]);
+            __m512i dots = multiply_q8(q, at, bytes_there(row - at), KEYS_AHEAD, &numbers[b],
+                                       query->raised[2 * b]);
             sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sums);
         }
         int count = min_int(COLUMNS, keys->rows - n);
