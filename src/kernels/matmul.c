@@ -27,9 +27,12 @@
  *
  * Quantized weights are few's business in a way of their own (quant_rows.h), with
  * activations as 16-bit integers, made before the loop begins. For many rows both become
- * 8-bit integers where there is VNNI or AMX (matmul_bytes_amx.c), 16-bit ones with AVX2, else
- * f32. Which of the two is decided for a call, by its longest job: what an expert makes of a
- * prompt does not depend on how many rows chose it.
+ * 8-bit integers where there is VNNI or AMX (matmul_bytes_amx.c; Q4 bf16, matmul_amx.c), 16-bit
+ * ones with AVX2, else f32. Which of the two is decided for a call, by its longest job: what an
+ * expert makes of a prompt does not depend on how many rows chose it.
+ *
+ * What decoding takes is the time to read weights. So a kernel for few rows reads them in several
+ * streams, each of a stretch of the tile's: more of memory is on its way than with one.
  *
  * A row's result does not depend on how many rows there are, where tiles were cut
  * or how many threads there are. With f32 it does not even depend on which of the

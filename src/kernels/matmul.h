@@ -77,7 +77,7 @@ typedef struct Matmul {
  *                             scale for each 64
  *   with quantized weights    few rows to 16-bit integers, with a scale for each 64; many
  *                             likewise, to 8-bit ones where there is VNNI and to 16-bit ones
- *                             by AVX2
+ *                             by AVX2; those that meet Q4 by AMX to bf16, with the weights
  *
  * and elsewhere it is EXACT. Sums are f32 in either case.
  */
