@@ -70,7 +70,7 @@ typedef int32_t Dots[2][SIDE][SIDE]; /* [high, low][row of w][row of x] */
 
 typedef struct Scratch {
     Dots dots[2];
-    int8_t copy[SIDE][Q8_BLOCK];
+    uint8_t copy[SIDE][Q8_BLOCK];
     __m512 scales[QUANT_COLUMNS / Q8_BLOCK + SIDE]; /* [blocks] of 16 rows of w */
     float sums[TILE_COLUMNS][SIDE];                 /* [row of w][row of x] */
 } Scratch;
@@ -81,19 +81,21 @@ _Static_assert(SIDE == COLUMNS && TILE_COLUMNS % SIDE == 0, "whole squares");
 /* Sixteen rows of weights, and all of x. */
 typedef struct Rows {
     const QuantRows *x;
-    const int8_t *w[SIDE];
+    const uint8_t *w[SIDE];
     size_t stride; /* from row to row of w; 0: they are not as far apart as each other */
     size_t ahead;  /* bytes, to be fetched early */
     int columns, side_by_side;
 } Rows;
 
-/* The products of block b, to be read once those of the next are begun. Registers: C 0 and 1, or
- * 2 and 3 for every other block; A 4, B 6 and 7. */
+/*
+ * The products of block b, to be read once those of the next are begun. Registers: C 0 and 1, A 4,
+ * B 6 and 7.
+ */
 INLINE void begin_block(const Rows *rows, int b, Scratch *scratch) {
     int there = min_int(Q8_BLOCK, rows->columns - b * Q8_BLOCK), at = b * Q8_BLOCK;
     size_t row = (size_t)rows->side_by_side * WORD_BYTES, half = WORDS * row;
     const char *x = (const char *)rows->x->x + (size_t)b * 2 * half;
-    const int8_t *w = rows->w[0] + at;
+    const uint8_t *w = rows->w[0] + at;
     size_t stride = rows->stride;
     UNROLL for (int i = 0; i < SIDE; i++) {
         __builtin_prefetch(rows->w[i] + at + rows->ahead);
@@ -108,21 +110,12 @@ INLINE void begin_block(const Rows *rows, int b, Scratch *scratch) {
     TILE_LOAD(4, w, stride);
     TILE_LOAD(6, x, row);
     TILE_LOAD(7, x + half, row);
-    if (b % 2 == 0) {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        TILE_MULTIPLY_BYTES(0, 4, 6);
-        TILE_MULTIPLY_BYTES(1, 4, 7);
-        TILE_STORE(0, scratch->dots[0][0], SIDE * sizeof(int32_t));
-        TILE_STORE(1, scratch->dots[0][1], SIDE * sizeof(int32_t));
-    } else {
-        TILE_ZERO(2);
-        TILE_ZERO(3);
-        TILE_MULTIPLY_BYTES(2, 4, 6);
-        TILE_MULTIPLY_BYTES(3, 4, 7);
-        TILE_STORE(2, scratch->dots[1][0], SIDE * sizeof(int32_t));
-        TILE_STORE(3, scratch->dots[1][1], SIDE * sizeof(int32_t));
-    }
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_MULTIPLY_BYTES(0, 4, 6);
+    TILE_MULTIPLY_BYTES(1, 4, 7);
+    TILE_STORE(0, scratch->dots[b % 2][0], SIDE * sizeof(int32_t));
+    TILE_STORE(1, scratch->dots[b % 2][1], SIDE * sizeof(int32_t));
 }
 
 INLINE void end_block(const Rows *rows, int b, const Scratch *scratch, __m512 *sums) {
@@ -188,11 +181,7 @@ TARGET void multiply_quant_amx(const Tile *tile, float *c, void *memory) {
     TILE_CONFIGURE(all_whole);
     for (int n = 0; n < order.steps; n++) {
         const uint16_t *scales[SIDE];
-        for (int i = 0; i < SIDE; i++) {
-            rows.w[i] = (const int8_t *)tile_w(tile, n * order.step + i * order.apart);
-            scales[i] = tile_scales(tile, n * order.step + i * order.apart);
-            __builtin_prefetch(scales[i] + blocks);
-        }
+        find_rows(tile, &order, n, rows.w, scales);
         for (int b = 0; b < blocks; b += SIDE)
             transpose_scales(scales, b, blocks - b, scratch->scales + b);
         multiply_columns(&rows, order.apart, scratch->sums + n * order.step, scratch);

@@ -161,16 +161,9 @@ INLINE void transpose_quarters(__m512 *blocks) {
 TARGET static void take_rows(const Tile *tile, const Order *order, int n, WeightRows *w) {
     bool q4 = tile->w->type == WEIGHT_Q4;
     int blocks = q4 ? q4_blocks(tile->w->columns) : q8_blocks(tile->w->columns);
-    size_t row = row_bytes(tile->w);
-    const uint8_t *first = (const uint8_t *)tile_w(tile, 0);
-    const uint16_t *first_scales = tile_scales(tile, 0), *scales[COLUMNS];
+    const uint16_t *scales[COLUMNS];
+    find_rows(tile, order, n, w->q, scales);
     w->ahead = order->ahead;
-    for (int i = 0; i < COLUMNS; i++) { /* beyond the last one, that again */
-        int at = min_int(n * order->step + i * order->apart, tile->columns - 1);
-        w->q[i] = first + (size_t)at * row;
-        scales[i] = first_scales + (size_t)at * (size_t)blocks;
-        __builtin_prefetch(scales[i] + blocks);
-    }
     for (int b = 0; b < blocks; b += COLUMNS) {
         transpose_scales(scales, b, blocks - b, w->scales + b);
         if (q4)

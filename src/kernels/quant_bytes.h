@@ -109,4 +109,20 @@ static inline Order order_of(const Tile *tile) {
     return (Order){steps, 1, steps, BYTES_AHEAD};
 }
 
+/* The rows of step n and their scales; beyond the last row, that again. */
+static inline void find_rows(const Tile *tile, const Order *order, int n, const uint8_t **w,
+                             const uint16_t **scales) {
+    const Matrix *matrix = tile->w;
+    size_t row = row_bytes(matrix);
+    size_t blocks = (size_t)(matrix->type == WEIGHT_Q4 ? q4_blocks(matrix->columns)
+                                                       : q8_blocks(matrix->columns));
+    for (int i = 0; i < COLUMNS; i++) {
+        int column = min_int(n * order->step + i * order->apart, tile->columns - 1);
+        size_t at = (size_t)(tile->column + column);
+        w[i] = (const uint8_t *)matrix->data + at * row;
+        scales[i] = matrix->scales + at * blocks;
+        __builtin_prefetch(scales[i] + blocks);
+    }
+}
+
 #endif
