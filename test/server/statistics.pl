@@ -101,7 +101,7 @@ my @said = map { ($node->psql('postgres', $_))[2] } "SELECT ocr('')", "SELECT vi
   "SELECT ocr_batch(ARRAY['no image', '']::bytea[])",
   "SELECT ocr_pages('no document')",
   "SET deepseek_ocr.model = 'missing'; SELECT ocr('')",
-  "SET deepseek_ocr.max_tokens = 0; SET statement_timeout = 100; SELECT ocr(image) FROM pages WHERE name = 'letter'",
+  "SET deepseek_ocr.max_tokens = 0; SET statement_timeout = 100; SELECT ocr(image) FROM pages, generate_series(1, 1000) WHERE name = 'letter'",
   "SELECT vision_token_count('')";
 is(scalar(grep { /statement timeout/ } @said), 1, 'a page is cancelled');
 is(errors(), "58P01|1\nOC001|3\nOC002|5", 'errors are counted by SQLSTATE, raised or returned, but no cancelled page');
