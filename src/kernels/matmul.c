@@ -407,19 +407,16 @@ void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *poo
     Space *space = scratch;
     Loop loop; /* not cleared, as it is large: only plans that were made are read */
     loop.scratch = space->threads;
-    loop.top = 0;
-    loop.packed = NULL;
     while (count > 0) {
         int taken = plan_jobs(&loop, jobs, count, &kernels, &space->few);
+        loop.top = 0;
+        loop.packed = NULL;
         for (int t = 0; t < pool_threads(pool); t++)
             loop.scratch[t].plan = NULL;
-        if (packs_for_all(&loop, pool_threads(pool))) {
+        if (packs_for_all(&loop, pool_threads(pool)))
             run_packed(&loop, space->rows, pool);
-            loop.top = 0;
-            loop.packed = NULL;
-        } else {
+        else
             pool_run(pool, cut(&loop, pool_threads(pool)), multiply_chunk, &loop);
-        }
         jobs += taken;
         count -= taken;
     }

@@ -75,12 +75,7 @@ const RowsForm rows_amx = {pack_block, DEPTH, sizeof(PairTiles)};
 
 /* ---- weights ---- */
 
-/* Up to DEPTH columns, of those of the matrix the ones from k on. */
-typedef struct Piece {
-    int k, steps;
-} Piece;
-
-/* A piece of PANEL rows, in the mapping or in a copy. */
+/* Up to DEPTH columns of PANEL rows, in the mapping or in a copy. */
 typedef struct WeightPanel {
     const char *a[PANEL / SIDE]; /* of each square's rows the first */
     size_t stride, step;         /* bytes from row to row, and to the next STEP columns */
@@ -189,13 +184,13 @@ INLINE void multiply_squares(const Squares *squares, bool two_w, bool two_x) {
 
 /* All rows of x by a panel, whose first is the tile's row n of weights. */
 TARGET static void multiply_panel(const Tile *tile, const PairTiles *tiles, const WeightPanel *w,
-                                  int n, Piece piece, Scratch *scratch) {
-    bool two_w = n + SIDE<tile->columns, add = piece.k> 0;
+                                  int n, int steps, bool add, Scratch *scratch) {
+    bool two_w = n + SIDE < tile->columns;
     for (int row = 0; row < tile->rows; row += 2 * SIDE) {
         const PairTile *x = tiles->x[row / SIDE];
         float *c = scratch->sums[n] + row;
         bool two_x = row + SIDE < tile->rows;
-        Squares squares = {w, x, c, piece.steps, add};
+        Squares squares = {w, x, c, steps, add};
         if (two_w && two_x)
             multiply_squares(&squares, true, true);
         else if (two_w)
@@ -204,21 +199,6 @@ TARGET static void multiply_panel(const Tile *tile, const PairTiles *tiles, cons
             multiply_squares(&squares, false, true);
         else
             multiply_squares(&squares, false, false);
-    }
-}
-
-/* The sums of a square's rows of w, transposed, to c. */
-TARGET static void put_columns(const Tile *tile, int n, const Scratch *scratch, float *c) {
-    for (int row = 0; row < tile->rows; row += SIDE) {
-        __m512 square[SIDE];
-        UNROLL for (int i = 0; i < SIDE; i++) {
-            square[i] = _mm512_loadu_ps(scratch->sums[n + i] + row);
-        }
-        transpose(square);
-        UNROLL for (int r = 0; r < SIDE; r++) {
-            if (row + r < tile->rows)
-                _mm512_storeu_ps(c + (row + r) * TILE_COLUMNS + n, square[r]);
-        }
     }
 }
 
@@ -235,12 +215,14 @@ TARGET void multiply_many_amx(const Tile *tile, float *c, void *memory) {
             pack_block(tile, k, &scratch->x);
         for (int n = 0; n < tile->columns; n += PANEL) {
             WeightPanel w = take_weights(tile, n, k, count, scratch);
-            multiply_panel(tile, x, &w, n, (Piece){k, ceil_div(count, STEP)}, scratch);
+            multiply_panel(tile, x, &w, n, ceil_div(count, STEP), k > 0, scratch);
         }
     }
     TILE_RELEASE(); /* the system need not save what nobody reads */
     for (int n = 0; n < tile->columns; n += SIDE)
-        put_columns(tile, n, scratch, c);
+        for (int row = 0; row < tile->rows; row += SIDE)
+            put_square(scratch->sums[n] + row, TILE_ROWS, tile->rows - row,
+                       c + row * TILE_COLUMNS + n);
 }
 
 /* ---- products of words, see words.h ---- */

@@ -34,6 +34,19 @@ INLINE void transpose(__m512 *rows) {
     }
 }
 
+/* A square of a product's sums, [column][row] and `stride` apart, to c, which has so many rows. */
+INLINE void put_square(const float *sums, int stride, int rows, float *c) {
+    __m512 square[16];
+    UNROLL for (int i = 0; i < 16; i++) {
+        square[i] = _mm512_loadu_ps(sums + i * stride);
+    }
+    transpose(square);
+    UNROLL for (int r = 0; r < 16; r++) {
+        if (r < rows)
+            _mm512_storeu_ps(c + r * TILE_COLUMNS, square[r]);
+    }
+}
+
 /* sums[8], each added up, to or into c[8]: halves are added while pairs are brought together. */
 INLINE void put_sums(float *c, const __m512 *sums, bool first) {
     __m512 pairs[4], fours[2];

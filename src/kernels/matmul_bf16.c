@@ -155,19 +155,9 @@ TARGET void multiply_many_bf16(const Tile *tile, float *c, void *memory) {
         }
     }
     for (int row = 0; row < tile->rows; row += LANES)
-        for (int n = 0; n < tile->columns; n += LANES) {
-            Sum square[LANES];
-            const float *from = scratch->sums[row / SPAN][n] + row % SPAN;
-            float *to = c + row * TILE_COLUMNS + n;
-            UNROLL for (int i = 0; i < LANES; i++) {
-                square[i] = load_lanes(from + i * SPAN);
-            }
-            transpose(square);
-            UNROLL for (int r = 0; r < LANES; r++) {
-                if (row + r < tile->rows)
-                    store_lanes(to + r * TILE_COLUMNS, square[r]);
-            }
-        }
+        for (int n = 0; n < tile->columns; n += LANES)
+            put_square(scratch->sums[row / SPAN][n] + row % SPAN, SPAN, tile->rows - row,
+                       c + row * TILE_COLUMNS + n);
 }
 
 TARGET void field_amx(const Field *field, int first, int count, const FieldSpace *space) {

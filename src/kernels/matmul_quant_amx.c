@@ -150,20 +150,6 @@ TARGET static void multiply_columns(const Rows *rows, int apart, float (*to)[SID
     }
 }
 
-TARGET static void put_sums_of(const Tile *tile, const float (*sums)[SIDE], float *c) {
-    for (int n = 0; n < tile->columns; n += SIDE) {
-        __m512 square[SIDE];
-        UNROLL for (int i = 0; i < SIDE; i++) {
-            square[i] = _mm512_load_ps(sums[n + i]);
-        }
-        transpose(square);
-        UNROLL for (int r = 0; r < SIDE; r++) {
-            if (r < tile->rows)
-                _mm512_storeu_ps(c + r * TILE_COLUMNS + n, square[r]);
-        }
-    }
-}
-
 TARGET void multiply_quant_amx(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
     if (!takes(tile->job)) {
@@ -187,6 +173,7 @@ TARGET void multiply_quant_amx(const Tile *tile, float *c, void *memory) {
         multiply_columns(&rows, order.apart, scratch->sums + n * order.step, scratch);
     }
     TILE_RELEASE(); /* the system need not save what nobody reads */
-    put_sums_of(tile, scratch->sums, c);
+    for (int n = 0; n < tile->columns; n += SIDE)
+        put_square(scratch->sums[n], SIDE, tile->rows, c + n);
 }
 #endif

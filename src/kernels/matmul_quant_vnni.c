@@ -175,13 +175,12 @@ TARGET static void take_rows(const Tile *tile, const Order *order, int n, Weight
 
 TARGET static __m512 row_by_q8(const QuantRows *x, int row, int columns, const WeightRows *w) {
     __m512 sums = _mm512_setzero_ps();
-    int whole = columns / Q8_BLOCK;
     size_t first = (size_t)row * (size_t)x->blocks;
     const Numbers *numbers = (const Numbers *)x->x + first;
     for (int b = 0; b < ceil_div(columns, Q8_BLOCK); b++) {
         size_t at = (size_t)b * Q8_BLOCK, block = first + (size_t)b;
         __m512 scale = _mm512_mul_ps(w->scales[b], _mm512_set1_ps(x->scales[block]));
-        __mmask64 there = b < whole ? ~(__mmask64)0 : bytes_there((size_t)(columns % Q8_BLOCK));
+        __mmask64 there = bytes_there((size_t)columns - at);
         __m512i dots = multiply_q8(w->q, at, there, w->ahead, &numbers[b], x->raised[2 * block]);
         sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sums);
     }
