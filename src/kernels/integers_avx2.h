@@ -47,6 +47,10 @@ INLINE void put_numbers(const Sums *x, Number *to) {
     }
 }
 
+INLINE Integers to_integers(Sums x) {
+    return _mm256_cvtps_epi32(x);
+}
+
 INLINE Integers higher(Integers top, Sums x) {
     return _mm256_max_epi32(top, _mm256_and_si256((Integers)x, _mm256_set1_epi32(0x7FFFFFFF)));
 }

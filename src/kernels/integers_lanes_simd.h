@@ -18,6 +18,7 @@
  *   Integers higher(Integers top, Sums x)               the larger of top and x's magnitude, as
  *                                                       bits, so that NaN is above all
  *   float    highest(Integers top)
+ *   Integers to_integers(Sums x)                        rounded to 32 bits
  * and add_words, spread and negate of integers_simd.h, for RAISED alone.
  */
 #include <math.h>
@@ -36,6 +37,8 @@
 #endif
 #define RAISED_Q8 128u
 #define RAISED_Q4 8u
+
+typedef int Words __attribute__((vector_size(sizeof(Sums)))); /* a vector's, one by one */
 
 /* A block of SPAN rows of x. */
 typedef struct LaneBlock {
@@ -83,6 +86,13 @@ INLINE float quantize_part(const float *x, int count, int most, Number *to) {
     return quantize_block(block, most, to);
 }
 
+/* Rows' scales, from their largest magnitudes; returns what their numbers are multiplied by. */
+INLINE Sums lane_scales(Sums largest, int most, float *scales) {
+    Sums inverse = (float)most / largest;
+    store_lanes(scales, largest / (float)most + (largest - largest)); /* NaN for an infinity */
+    return (Sums)((Integers)inverse & (Integers)(largest > 0x1p-100f));
+}
+
 /* As quantize_block, of a block of each of LANES rows: x[LANES], numbers[LANES], scales[LANES]. */
 INLINE void quantize_blocks(const float *const *x, int most, Number (*numbers)[BLOCK],
                             float *scales) {
@@ -100,9 +110,7 @@ INLINE void quantize_blocks(const float *const *x, int most, Number (*numbers)[B
     UNROLL for (int i = 0; i < LANES; i++) {
         top = higher(top, tops[i]);
     }
-    Sums largest = (Sums)top, inverse = (float)most / largest;
-    store_lanes(inverses, (Sums)((Integers)inverse & (Integers)(largest > 0x1p-100f)));
-    store_lanes(scales, largest / (float)most + (largest - largest)); /* NaN for an infinity */
+    store_lanes(inverses, lane_scales((Sums)top, most, scales));
     for (int i = 0; i < LANES; i++) {
         Sums scaled[BLOCK / LANES];
         UNROLL for (int k = 0; k < BLOCK / LANES; k++) {
@@ -134,6 +142,24 @@ INLINE void pack_lanes(const float *const *x, int rows, int count, int most, Lan
         UNROLL for (int i = 0; i < LANES; i++) {
             *(Sums *)to->x[word + i][lane] = square[i];
         }
+    }
+}
+
+/* The same of x that stands in lanes already: x[BLOCK][SPAN]. */
+INLINE void pass_lanes(float (*x)[SPAN], int most, LaneBlock *to, float *scales, int lane) {
+    const int bits = 32 / NEIGHBOURS;
+    const Words mask = (Words){0} + (int)(0xFFFFFFFFu >> (32 - bits));
+    Integers top = {0};
+    for (int k = 0; k < BLOCK; k++)
+        top = higher(top, load_lanes(x[k] + lane));
+    Sums inverse = lane_scales((Sums)top, most, scales + lane);
+    for (int word = 0; word < WORDS; word++) {
+        Words joined = {0};
+        UNROLL for (int i = 0; i < NEIGHBOURS; i++) {
+            Sums scaled = load_lanes(x[word * NEIGHBOURS + i] + lane) * inverse;
+            joined |= ((Words)to_integers(scaled) & mask) << (i * bits);
+        }
+        *(Integers *)to->x[word][lane] = (Integers)joined;
     }
 }
 

@@ -14,7 +14,11 @@ typedef struct Scratch {
 _Static_assert(sizeof(Scratch) <= KERNEL_SCRATCH_BYTES, "integers need more scratch");
 _Static_assert(X_DEPTH % DEPTH == 0, "whole depths");
 
-const RowsForm NAME(rows) = {pack_block, X_DEPTH, sizeof(TileLanes)};
+TARGET static void pass_sums(const Tile *tile, void *memory, void *to) {
+    pass_tile(tile, ((Scratch *)memory)->sums, to);
+}
+
+const RowsForm NAME(rows) = {pack_block, X_DEPTH, sizeof(TileLanes), pass_sums};
 
 TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
@@ -24,5 +28,6 @@ TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *memory) {
         Spans spans = {x->x[0] + b, x->scales[0] + b, X_BLOCKS, scratch->sums};
         multiply_spans(tile, &spans, k, &scratch->w);
     }
-    put_tile(tile, scratch->sums, c);
+    if (c)
+        put_tile(tile, scratch->sums, c);
 }

@@ -26,13 +26,19 @@ static inline void fetch_block(const float *x) {
         __builtin_prefetch(x + i);
 }
 
+/* The largest number that x becomes, for weights of this type. */
+static inline int x_most(WeightType type) {
+#if !BYTES
+    if (!is_quantized(type))
+        return X_MOST;
+#endif
+    (void)type;
+    return X_MOST_QUANTIZED;
+}
+
 /* Columns k..k+count-1 of the tile's rows of x; what comes next is fetched early. */
 INLINE void pack_x(const Tile *tile, int k, int count, TileLanes *to) {
-    int most = X_MOST_QUANTIZED;
-#if !BYTES
-    if (!is_quantized(tile->w->type))
-        most = X_MOST;
-#endif
+    int most = x_most(tile->w->type);
     for (int row = 0; row < tile->rows; row += LANES) {
         int rows = min_int(LANES, tile->rows - row), span = row / SPAN;
         for (int b = 0; b < ceil_div(count, BLOCK); b++) {
@@ -71,4 +77,23 @@ INLINE void put_tile(const Tile *tile, float (*sums)[TILE_COLUMNS][SPAN], float 
     for (int row = 0; row < tile->rows; row += SPAN)
         put_span(sums[row / SPAN], min_int(SPAN, tile->rows - row), tile->columns,
                  c + row * TILE_COLUMNS);
+}
+
+/* A RowsForm's: what stands in lanes stays in its lane. */
+INLINE void pass_tile(const Tile *tile, float (*sums)[TILE_COLUMNS][SPAN], TileLanes *to) {
+    for (int row = 0; row < tile->rows; row += SPAN)
+        for (int n = 0; n < tile->columns; n += BLOCK) {
+            float(*block)[SPAN] = &sums[row / SPAN][n];
+            int rows = min_int(SPAN, tile->rows - row), k = tile->column + n;
+            TileLanes *lanes = &to[k / X_DEPTH];
+            int b = k % X_DEPTH / BLOCK;
+            matmul_finish_lanes(tile, n, BLOCK, block[0], SPAN, rows);
+            for (int lane = 0; lane < rows; lane += LANES) {
+                LaneBlock *x = &lanes->x[row / SPAN][b];
+                pass_lanes(block, x_most(tile->w->type), x, lanes->scales[row / SPAN][b], lane);
+#if RAISED
+                begin_lanes(x, lane, tile->w->type);
+#endif
+            }
+        }
 }

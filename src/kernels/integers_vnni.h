@@ -57,6 +57,10 @@ INLINE Sums to_floats(Integers sums) {
     return _mm512_cvtepi32_ps(sums);
 }
 
+INLINE Integers to_integers(Sums x) {
+    return _mm512_cvtps_epi32(x);
+}
+
 INLINE Integers higher(Integers top, Sums x) {
     return _mm512_max_epi32(top, _mm512_and_si512((Integers)x, _mm512_set1_epi32(0x7FFFFFFF)));
 }

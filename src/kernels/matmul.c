@@ -59,7 +59,7 @@
 
 _Static_assert(MATMUL_FEW_ROWS <= FEW_ROWS, "with any weights, so many rows are few");
 
-#define PACKED_BYTES ((size_t)3 << 20) /* of rows that are packed for all tiles at once */
+#define PACKED_BYTES ((size_t)4 << 20) /* of rows that are packed for all tiles at once */
 #define QUANT_BLOCKS (2 * MATMUL_FEW_ROWS * QUANT_COLUMNS / Q8_BLOCK)
 
 /* A thread's own. */
@@ -109,6 +109,8 @@ typedef struct Loop {
     /* Of a single job's tiles some that lie below each other, of which the first is `top`. */
     int top;
     char *packed; /* their rows, [tiles_down][blocks], as the plan's form has them; or NULL */
+    char *passed; /* the same of the job that takes their sums; or NULL */
+    size_t passed_bytes; /* of one tile's rows there */
 } Loop;
 
 static const Kernel portable = {multiply_few_portable, multiply_many_portable, 3, NULL};
@@ -373,6 +375,12 @@ static void multiply_chunk(void *context, int chunk, int thread) {
     tile.copied = scratch->plan == plan && scratch->row == tile.row;
     scratch->plan = plan;
     scratch->row = tile.row;
+    if (loop->passed) {
+        plan->multiply(&tile, NULL, scratch->kernel);
+        plan->form->pass(&tile, scratch->kernel,
+                         loop->passed + (size_t)(index / across) * loop->passed_bytes);
+        return;
+    }
     plan->multiply(&tile, scratch->c, scratch->kernel);
     if (job->activation == ACTIVATION_SWIGLU) {
         tile.w = &job->up;
@@ -382,18 +390,32 @@ static void multiply_chunk(void *context, int chunk, int thread) {
     matmul_finish(&tile, scratch->c, scratch->up);
 }
 
+/* Of one tile's rows, packed. */
+static size_t packed_bytes(const Plan *plan) {
+    return (size_t)form_blocks(plan) * plan->form->bytes;
+}
+
+/* Before plans are made for it. */
+static void begin_loop(Loop *loop, Scratch *scratch, int threads) {
+    loop->scratch = scratch;
+    loop->top = 0;
+    loop->packed = loop->passed = NULL;
+    for (int t = 0; t < threads; t++)
+        scratch[t].plan = NULL;
+}
+
 /* The loop's only job is one whose rows, packed by all threads, would be packed again and again. */
 static bool packs_for_all(const Loop *loop, int threads) {
     const Plan *plan = loop->plans;
     return loop->count == 1 && plan->form && (threads > 1 || form_blocks(plan) > 1) &&
-           (size_t)form_blocks(plan) * plan->form->bytes <= PACKED_BYTES;
+           packed_bytes(plan) <= PACKED_BYTES;
 }
 
 /* As many tiles below each other at a time as there is room for. */
 static void run_packed(Loop *loop, char *rows, OcrPool *pool) {
     Plan *plan = loop->plans;
     int blocks = form_blocks(plan), down = plan->tiles_down;
-    int most = (int)(PACKED_BYTES / ((size_t)blocks * plan->form->bytes));
+    int most = (int)(PACKED_BYTES / packed_bytes(plan));
     loop->packed = rows;
     for (; loop->top < down; loop->top += most) {
         plan->tiles_down = min_int(most, down - loop->top);
@@ -406,13 +428,9 @@ void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *poo
     Kernels kernels = kernels_for(jobs, count, precision);
     Space *space = scratch;
     Loop loop; /* not cleared, as it is large: only plans that were made are read */
-    loop.scratch = space->threads;
     while (count > 0) {
+        begin_loop(&loop, space->threads, pool_threads(pool));
         int taken = plan_jobs(&loop, jobs, count, &kernels, &space->few);
-        loop.top = 0;
-        loop.packed = NULL;
-        for (int t = 0; t < pool_threads(pool); t++)
-            loop.scratch[t].plan = NULL;
         if (packs_for_all(&loop, pool_threads(pool)))
             run_packed(&loop, space->rows, pool);
         else
@@ -420,4 +438,51 @@ void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *poo
         jobs += taken;
         count -= taken;
     }
+}
+
+/* ---- two products, one after the other ---- */
+
+/* Whether what the first one's kernel leaves can be packed as the second one's rows. */
+static bool can_pass(const Plan *first, const Plan *second) {
+    const Matmul *job = first->job;
+    return first->form && first->form->pass && first->form == second->form &&
+           job->w.type == second->job->w.type && job->w.rows % PASSED_COLUMNS == 0 &&
+           packed_bytes(first) + packed_bytes(second) <= PACKED_BYTES;
+}
+
+/* As run_packed, but that the second one's rows are what the first one's tiles become. */
+static void run_passed(Loop *first, Loop *second, char *rows, OcrPool *pool) {
+    Plan *plan = first->plans, *next = second->plans;
+    int blocks = form_blocks(plan), down = plan->tiles_down;
+    int most = (int)(PACKED_BYTES / (packed_bytes(plan) + packed_bytes(next)));
+    first->packed = rows;
+    first->passed = second->packed = rows + (size_t)most * packed_bytes(plan);
+    first->passed_bytes = packed_bytes(next);
+    for (; first->top < down; first->top += most) {
+        second->top = first->top;
+        plan->tiles_down = next->tiles_down = min_int(most, down - first->top);
+        pool_run(pool, plan->tiles_down * blocks, pack_chunk, first);
+        cut(first, pool_threads(pool));
+        int columns = ceil_div(first->columns, PASSED_COLUMNS) * PASSED_COLUMNS;
+        pool_run(pool, number_chunks(first, columns), multiply_chunk, first);
+        pool_run(pool, cut(second, pool_threads(pool)), multiply_chunk, second);
+    }
+}
+
+void matmul_run_two(const Matmul jobs[2], Precision precision, OcrPool *pool, void *scratch) {
+    Kernels kernels = kernels_for(jobs, 2, precision);
+    Space *space = scratch;
+    Plan plans[] = {plan_job(&jobs[0], &kernels), plan_job(&jobs[1], &kernels)};
+    if (!can_pass(&plans[0], &plans[1])) {
+        matmul_run(&jobs[0], 1, precision, pool, scratch);
+        matmul_run(&jobs[1], 1, precision, pool, scratch);
+        return;
+    }
+    Loop loops[2];
+    for (int i = 0; i < 2; i++) {
+        begin_loop(&loops[i], space->threads, pool_threads(pool));
+        loops[i].plans[0] = plans[i];
+        loops[i].count = 1;
+    }
+    run_passed(&loops[0], &loops[1], space->rows, pool);
 }

@@ -86,11 +86,19 @@ typedef enum Precision { PRECISION_EXACT, PRECISION_FAST } Precision;
 /* Quantized weights: as few rows a call counts if none of its jobs has more than this. */
 #define MATMUL_FEW_ROWS 16
 
-/* Bytes of scratch, aligned to 64, that matmul_run needs, whatever the shapes. */
+/* Bytes of scratch, aligned to 64, that matmul_run and matmul_run_two need, whatever the shapes. */
 size_t matmul_scratch_bytes(int threads);
 
 /* All products of jobs[count], in any order; none may read what another writes. */
 void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *pool, void *scratch);
+
+/*
+ * Two products, of which the second one's x is the first one's y; that has no residual, and its
+ * activation is not SWIGLU. The results are those of matmul_run, one after the other. But what
+ * is between them may stay in scratch, in the form that the kernel multiplies: y of the first is
+ * room for it, and holds anything afterwards.
+ */
+void matmul_run_two(const Matmul jobs[2], Precision precision, OcrPool *pool, void *scratch);
 
 /* A rectangle of f32 in a larger array: row r begins at data + r * stride. */
 typedef struct Panel {

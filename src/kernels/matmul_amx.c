@@ -71,8 +71,6 @@ TARGET static void pack_block(const Tile *tile, int k, void *to) {
             pack_pairs(tile, row, k + s * STEP, count - s * STEP, tiles->x[row / SIDE][s]);
 }
 
-const RowsForm rows_amx = {pack_block, DEPTH, sizeof(PairTiles)};
-
 /* ---- weights ---- */
 
 /* Up to DEPTH columns of PANEL rows, in the mapping or in a copy. */
@@ -202,6 +200,13 @@ TARGET static void multiply_panel(const Tile *tile, const PairTiles *tiles, cons
     }
 }
 
+/* Sums of all rows of x, by weights, to c. */
+TARGET static void put_tile(const Tile *tile, Sums *sums, float *c) {
+    for (int n = 0; n < tile->columns; n += SIDE)
+        for (int row = 0; row < tile->rows; row += SIDE)
+            put_square(sums[n] + row, TILE_ROWS, tile->rows - row, c + row * TILE_COLUMNS + n);
+}
+
 TARGET void multiply_many_amx(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
     int columns = tile->w->columns;
@@ -219,11 +224,35 @@ TARGET void multiply_many_amx(const Tile *tile, float *c, void *memory) {
         }
     }
     TILE_RELEASE(); /* the system need not save what nobody reads */
-    for (int n = 0; n < tile->columns; n += SIDE)
-        for (int row = 0; row < tile->rows; row += SIDE)
-            put_square(scratch->sums[n] + row, TILE_ROWS, tile->rows - row,
-                       c + row * TILE_COLUMNS + n);
+    if (c)
+        put_tile(tile, scratch->sums, c);
 }
+
+/* ---- a product that follows ---- */
+
+/* Neighbours along k of 16 rows, as words. */
+INLINE __m512i join_pairs(const float *even, const float *odd) {
+    __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_load_ps(even)));
+    __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_load_ps(odd)));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+/* The sums stand as B does: rows of x side by side, two columns in a word. */
+TARGET static void pass_sums(const Tile *tile, void *memory, void *to) {
+    Scratch *scratch = memory;
+    PairTiles *blocks = to;
+    for (int n = 0; n < tile->columns; n += 2) {
+        Sums *sums = &scratch->sums[n];
+        int k = tile->column + n;
+        matmul_finish_lanes(tile, n, 2, sums[0], TILE_ROWS, tile->rows);
+        for (int row = 0; row < tile->rows; row += SIDE) {
+            PairTile *x = &blocks[k / DEPTH].x[row / SIDE][k % DEPTH / STEP];
+            _mm512_store_si512((*x)[k % STEP / 2], join_pairs(sums[0] + row, sums[1] + row));
+        }
+    }
+}
+
+const RowsForm rows_amx = {pack_block, DEPTH, sizeof(PairTiles), pass_sums};
 
 /* ---- products of words, see words.h ---- */
 

@@ -132,7 +132,11 @@ static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch 
     }
 }
 
-const RowsForm rows_bytes_amx = {pack_block, X_DEPTH, sizeof(TileLanes)};
+TARGET static void pass_sums(const Tile *tile, void *memory, void *to) {
+    pass_tile(tile, ((Scratch *)memory)->sums, to);
+}
+
+const RowsForm rows_bytes_amx = {pack_block, X_DEPTH, sizeof(TileLanes), pass_sums};
 
 TARGET void multiply_many_bytes_amx(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
@@ -140,6 +144,7 @@ TARGET void multiply_many_bytes_amx(const Tile *tile, float *c, void *memory) {
     for (int k = 0; k < tile->w->columns; k += DEPTH)
         multiply_depth(tile, k, find_columns(tile, k, &scratch->x), scratch);
     TILE_RELEASE(); /* the system need not save what nobody reads */
-    put_tile(tile, scratch->sums, c);
+    if (c)
+        put_tile(tile, scratch->sums, c);
 }
 #endif

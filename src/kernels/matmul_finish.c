@@ -1,3 +1,4 @@
+/* What is done to a tile of sums on its way to y, or to the x of a product that follows. */
 #include "kernels/activation.h"
 #include "kernels/cpu.h"
 #include "kernels/matmul_kernel.h"
@@ -47,14 +48,38 @@ ACTIVATION void finish_rows(const Tile *tile, float *c, const float *up, bool fu
 }
 
 #if defined(__x86_64__)
+/* One column, whose numbers stand side by side: c[rows]. */
+ACTIVATION void finish_column(const Matmul *job, int column, float *c, int rows, bool fused) {
+    float bias = job->bias ? job->bias[column] : 0;
+    if (job->activation == ACTIVATION_GELU)
+        for (int r = 0; r < rows; r++)
+            c[r] = activation_gelu(c[r] + bias, fused);
+    else if (job->activation == ACTIVATION_QUICK_GELU)
+        for (int r = 0; r < rows; r++)
+            c[r] = activation_sigmoid_unit(c[r] + bias, 1.702f, fused);
+    else
+        for (int r = 0; r < rows; r++)
+            c[r] += bias;
+}
+
 __attribute__((target("avx2,fma"))) static void finish_avx2(const Tile *tile, float *c,
                                                             const float *up) {
     finish_rows(tile, c, up, true);
 }
 
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))) static void
-finish_avx512(const Tile *tile, float *c, const float *up) {
+__attribute__((target("avx2,fma"))) static void finish_column_avx2(const Matmul *job, int column,
+                                                                   float *c, int rows) {
+    finish_column(job, column, c, rows, true);
+}
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
+
+AVX512 static void finish_avx512(const Tile *tile, float *c, const float *up) {
     finish_rows(tile, c, up, true);
+}
+
+AVX512 static void finish_column_avx512(const Matmul *job, int column, float *c, int rows) {
+    finish_column(job, column, c, rows, true);
 }
 
 void matmul_finish(const Tile *tile, float *c, const float *up) {
@@ -64,6 +89,14 @@ void matmul_finish(const Tile *tile, float *c, const float *up) {
         finish_avx2(tile, c, up);
     else
         finish_rows(tile, c, up, false);
+}
+
+/* Forms that pass sums on are those of AVX2 and more. */
+void matmul_finish_lanes(const Tile *tile, int n, int count, float *sums, int stride, int rows) {
+    bool avx512 = cpu_level() >= CPU_AVX512;
+    for (int i = 0; i < count; i++)
+        (avx512 ? finish_column_avx512 : finish_column_avx2)(tile->job, tile->column + n + i,
+                                                             sums + i * stride, rows);
 }
 #else
 void matmul_finish(const Tile *tile, float *c, const float *up) {

@@ -38,6 +38,7 @@ typedef struct Tile {
 /*
  * c = x w^T for one tile. c: [tile->rows][TILE_COLUMNS], of which columns beyond
  * tile->columns may be overwritten; scratch: KERNEL_SCRATCH_BYTES, aligned to 64.
+ * NULL for c leaves the sums in scratch, for RowsForm.pass, where the kernel has one.
  */
 typedef void MultiplyTile(const Tile *tile, float *c, void *scratch);
 
@@ -60,7 +61,17 @@ typedef struct RowsForm {
     void (*pack)(const Tile *tile, int k, void *to); /* columns from k on; to: aligned to 64 */
     int depth;
     size_t bytes; /* whole cache lines */
+
+    /*
+     * What the tile's sums, which the kernel has left in its scratch, become as x of a product that
+     * follows: finished, and packed to the blocks of its rows. The columns are whole blocks of x,
+     * and the next weights of the same type.
+     */
+    void (*pass)(const Tile *tile, void *scratch, void *to);
 } RowsForm;
+
+/* Columns are passed in multiples of it: whole blocks of x in any form. */
+#define PASSED_COLUMNS Q8_BLOCK
 
 extern const RowsForm rows_amx, rows_bytes_amx;
 extern const RowsForm rows_integers_avx2, rows_integers_vnni, rows_bytes_vnni;
@@ -80,6 +91,12 @@ WidenRows attend_widen_portable, attend_widen_avx2, attend_widen_avx512;
 
 /* bias, activation, residual: c and up [tile->rows][TILE_COLUMNS] to the job's y. Overwrites c. */
 void matmul_finish(const Tile *tile, float *c, const float *up);
+
+/*
+ * bias, activation of a tile that stands with its rows side by side: of sums[count], of the tile's
+ * columns from n on, `stride` apart, the first `rows` numbers.
+ */
+void matmul_finish_lanes(const Tile *tile, int n, int count, float *sums, int stride, int rows);
 
 /* The loops that define a job's result, summed in double. */
 void matmul_reference(const Matmul *job);

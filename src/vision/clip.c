@@ -72,22 +72,23 @@ static void run_block(Clip *clip, int layer, const Compute *compute) {
                                      .y_stride = width});
 
     norm_rows((NormRows){clip->x, clip->y, &block->norm2, rows, width, EPSILON}, compute);
-    compute_matmul(compute, (Matmul){.x = clip->y,
-                                     .rows = rows,
-                                     .x_stride = width,
-                                     .w = block->fc1.w,
-                                     .bias = block->fc1.bias,
-                                     .activation = ACTIVATION_QUICK_GELU,
-                                     .y = clip->wide,
-                                     .y_stride = inner});
-    compute_matmul(compute, (Matmul){.x = clip->wide,
-                                     .rows = rows,
-                                     .x_stride = inner,
-                                     .w = block->fc2.w,
-                                     .bias = block->fc2.bias,
-                                     .residual = clip->x,
-                                     .y = clip->x,
-                                     .y_stride = width});
+    compute_matmul_two(compute,
+                       (Matmul){.x = clip->y,
+                                .rows = rows,
+                                .x_stride = width,
+                                .w = block->fc1.w,
+                                .bias = block->fc1.bias,
+                                .activation = ACTIVATION_QUICK_GELU,
+                                .y = clip->wide,
+                                .y_stride = inner},
+                       (Matmul){.x = clip->wide,
+                                .rows = rows,
+                                .x_stride = inner,
+                                .w = block->fc2.w,
+                                .bias = block->fc2.bias,
+                                .residual = clip->x,
+                                .y = clip->x,
+                                .y_stride = width});
 }
 
 int clip_steps(const ClipConfig *config) {

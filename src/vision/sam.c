@@ -171,22 +171,23 @@ static void mlp(Sam *sam, const Band *band, const Compute *compute) {
         int rows = min_int(chunk, positions - first);
         float *x = band_x(sam, band) + (size_t)first * (size_t)width;
         norm_rows((NormRows){x, sam->y, &block->norm2, rows, width, EPSILON}, compute);
-        compute_matmul(compute, (Matmul){.x = sam->y,
-                                         .rows = rows,
-                                         .x_stride = width,
-                                         .w = block->lin1.w,
-                                         .bias = block->lin1.bias,
-                                         .activation = ACTIVATION_GELU,
-                                         .y = sam->wide,
-                                         .y_stride = inner});
-        compute_matmul(compute, (Matmul){.x = sam->wide,
-                                         .rows = rows,
-                                         .x_stride = inner,
-                                         .w = block->lin2.w,
-                                         .bias = block->lin2.bias,
-                                         .residual = x,
-                                         .y = x,
-                                         .y_stride = width});
+        compute_matmul_two(compute,
+                           (Matmul){.x = sam->y,
+                                    .rows = rows,
+                                    .x_stride = width,
+                                    .w = block->lin1.w,
+                                    .bias = block->lin1.bias,
+                                    .activation = ACTIVATION_GELU,
+                                    .y = sam->wide,
+                                    .y_stride = inner},
+                           (Matmul){.x = sam->wide,
+                                    .rows = rows,
+                                    .x_stride = inner,
+                                    .w = block->lin2.w,
+                                    .bias = block->lin2.bias,
+                                    .residual = x,
+                                    .y = x,
+                                    .y_stride = width});
     }
     compute_trace_part(compute, "sam_block", band->layer, band->top * sam->side, band_x(sam, band),
                        positions, width);

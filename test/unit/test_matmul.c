@@ -412,6 +412,70 @@ static void test_rows_are_independent(void **state) {
     }
 }
 
+/* The bits of one product after the other, whether what is between them is written or passed on. */
+static void check_two(Case first, int columns, Precision precision) {
+    Job jobs[] = {make_job(first), make_job((Case){.rows = first.rows,
+                                                   .columns = columns,
+                                                   .depth = first.columns,
+                                                   .type = first.type,
+                                                   .bias = true,
+                                                   .residual = true,
+                                                   .in_place = true})};
+    Matmul two[] = {jobs[0].matmul, jobs[1].matmul};
+    two[1].x = two[0].y;
+    two[1].x_stride = two[0].y_stride;
+    if (first.rows)
+        ((float *)jobs[0].x.data)[0] = INFINITY; /* spoils the rows that it belongs to */
+    size_t floats = y_floats(&two[1]);
+    memcpy(jobs[1].expected, two[1].y, floats * sizeof(float));
+    Matmul last = two[1];
+    last.residual = last.y = jobs[1].expected;
+    run(&two[0], 1, precision, 1);
+    run(&last, 1, precision, 1);
+
+    for (int threads = 1; threads <= 2; threads++) {
+        Guarded y = guarded(floats * sizeof(float)), scratch = guarded(matmul_scratch_bytes(2));
+        memcpy(y.data, two[1].y, floats * sizeof(float));
+        memset(scratch.data, 0xFF, matmul_scratch_bytes(2));
+        Matmul again[] = {two[0], two[1]};
+        again[1].residual = again[1].y = y.data;
+        memset(two[0].y, 0xFF, y_floats(&two[0]) * sizeof(float));
+        OcrPool *pool = pool_of(threads);
+        matmul_run_two(again, precision, pool, scratch.data);
+        pool_destroy(pool);
+        for (size_t i = 0; i < floats; i++) { /* NaN has several bits */
+            float got = again[1].y[i], wanted = jobs[1].expected[i];
+            assert_true(isnan(wanted) ? isnan(got) : memcmp(&got, &wanted, sizeof got) == 0);
+        }
+        release(scratch);
+        release(y);
+    }
+    free_job(&jobs[0]);
+    free_job(&jobs[1]);
+}
+
+static void test_two(void **state) {
+    static const int rows[] = {0, 1, 19, 100, 161, 320};
+    static const int inner[] = {64, 448, 1088, 60}; /* the last one is not passed on */
+    (void)state;
+    EACH_LEVEL(level) {
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            for (size_t j = 0; j < sizeof inner / sizeof *inner; j++)
+                for (WeightType type = WEIGHT_F32; type <= WEIGHT_Q4; type++)
+                    check_two((Case){.rows = rows[i],
+                                     .columns = inner[j],
+                                     .depth = 77,
+                                     .type = type,
+                                     .activation = (Activation)((i + j) % ACTIVATION_SWIGLU),
+                                     .bias = i % 3 != 0,
+                                     .gather = i % 2},
+                              50, j == 0 && i == 2 ? PRECISION_EXACT : PRECISION_FAST);
+    }
+    /* More tiles than there is room for at a time. */
+    check_two((Case){700, 2048, 64, WEIGHT_BF16, ACTIVATION_GELU, .bias = true}, 40,
+              PRECISION_FAST);
+}
+
 /* Products of integers have the same bits by any vector. */
 static void test_integers_are_the_same(void **state) {
     static const int rows[] = {19, 33, 48, 49, 130, 161, 180, 200};
@@ -643,6 +707,7 @@ int main(void) {
         TEST(test_many_jobs),
         TEST(test_no_jobs),
         TEST(test_rows_are_independent),
+        TEST(test_two),
         TEST(test_integers_are_the_same),
         TEST(test_not_finite),
         TEST(test_extremes),
