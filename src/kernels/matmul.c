@@ -34,6 +34,10 @@
  * What decoding takes is the time to read weights. So a kernel for few rows reads them in several
  * streams, each of a stretch of the tile's: more of memory is on its way than with one.
  *
+ * Where one product follows another (an MLP's), the many rows of sums between them stand in the
+ * lanes as the next one wants its x: they are finished and packed there (RowsForm.pass), and
+ * neither transposed nor written to memory as f32.
+ *
  * A row's result does not depend on how many rows there are, where tiles were cut
  * or how many threads there are. With f32 it does not even depend on which of the
  * forms was taken, as both add the same numbers in the same order; with pairs and
