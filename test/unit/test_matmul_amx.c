@@ -171,6 +171,58 @@ static void test_packed(void **state) {
     free(x);
 }
 
+/* What is passed on to the next product is what packing y gives. */
+static void test_passed(void **state) {
+    enum { ROWS = 50, COLUMNS = TILE_COLUMNS, K = 40 };
+    (void)state;
+    if (cpu_best_level() < CPU_AVX512)
+        skip();
+    seed = 5;
+    float *x = malloc(ROWS * K * sizeof *x), bias[COLUMNS];
+    float *y = malloc(ROWS * COLUMNS * sizeof *y);
+    float *c = malloc(TILE_ROWS * TILE_COLUMNS * sizeof *c);
+    uint16_t *w = malloc(COLUMNS * K * sizeof *w);
+    void *scratch = aligned_alloc(64, (KERNEL_SCRATCH_BYTES + 63) / 64 * 64);
+    PairTiles *packed = aligned_alloc(64, sizeof *packed);
+    PairTiles *passed = aligned_alloc(64, sizeof *passed);
+    for (int i = 0; i < ROWS * K; i++)
+        x[i] = (float)random_between(&seed, -1000, 1000) / 1000;
+    for (int i = 0; i < COLUMNS * K; i++)
+        w[i] = bf16_nearest((float)random_between(&seed, -1000, 1000) / 1000);
+    for (int n = 0; n < COLUMNS; n++)
+        bias[n] = (float)random_between(&seed, -1000, 1000) / 1000;
+    Matmul job = {.x = x,
+                  .rows = ROWS,
+                  .x_stride = K,
+                  .w = {w, WEIGHT_BF16, COLUMNS, K},
+                  .bias = bias,
+                  .activation = ACTIVATION_GELU,
+                  .y = y,
+                  .y_stride = COLUMNS};
+    Tile tile = {.job = &job, .w = &job.w, .rows = ROWS, .columns = COLUMNS};
+    multiply_many_amx(&tile, c, scratch);
+    matmul_finish(&tile, c, NULL);
+    multiply_many_amx(&tile, NULL, scratch);
+    rows_amx.pass(&tile, scratch, passed);
+
+    Matmul next = {.x = y, .rows = ROWS, .x_stride = COLUMNS, .w = {NULL, WEIGHT_BF16, 1, COLUMNS}};
+    Tile after = {.job = &next, .w = &next.w, .rows = ROWS, .columns = 1};
+    rows_amx.pack(&after, 0, packed);
+    for (int r = 0; r < ROWS; r++)
+        for (int pair = 0; pair < COLUMNS / 2; pair++) {
+            int square = r / SIDE, step = pair / SIDE;
+            assert_int_equal(passed->x[square][step][pair % SIDE][r % SIDE],
+                             packed->x[square][step][pair % SIDE][r % SIDE]);
+        }
+    free(passed);
+    free(packed);
+    free(scratch);
+    free(w);
+    free(c);
+    free(y);
+    free(x);
+}
+
 static void test_rounding(void **state) {
     /* Halfway cases go to even, NaN stays NaN. */
     static const uint32_t bits[] = {0x3F808000, 0x3F818000, 0x3F808001, 0x7F800001, 0xFF7FFFFF};
@@ -267,9 +319,10 @@ static void test_field(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_q4),
-        cmocka_unit_test(test_packed), cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_words),  cmocka_unit_test(test_field),
+        cmocka_unit_test(test_shapes),   cmocka_unit_test(test_q4),
+        cmocka_unit_test(test_packed),   cmocka_unit_test(test_passed),
+        cmocka_unit_test(test_rounding), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
