@@ -232,9 +232,9 @@ TARGET void multiply_many_amx(const Tile *tile, float *c, void *memory) {
 
 /* Neighbours along k of 16 rows, as words. */
 INLINE __m512i join_pairs(const float *even, const float *odd) {
-    const __m512i halves = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9,
-                                            24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1,
-                                            16, 0); /* one of each in turn */
+    const __m512i halves =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0); /* one of each in turn */
     __m512bh both = _mm512_cvtne2ps_pbh(_mm512_load_ps(odd), _mm512_load_ps(even));
     return _mm512_permutexvar_epi16(halves, (__m512i)both);
 }
