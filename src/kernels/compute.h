@@ -53,10 +53,4 @@ static inline void compute_matmul(const Compute *compute, Matmul job) {
     matmul_run(&job, 1, compute->precision, compute->pool, compute->matmul_scratch);
 }
 
-/* As matmul_run_two. */
-static inline void compute_matmul_two(const Compute *compute, Matmul first, Matmul second) {
-    matmul_run_two((Matmul[]){first, second}, compute->precision, compute->pool,
-                   compute->matmul_scratch);
-}
-
 #endif

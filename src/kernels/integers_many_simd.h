@@ -6,17 +6,12 @@
 #include "kernels/integers_rows_simd.h"
 
 typedef struct Scratch {
-    TileLanes x;
-    float sums[SPANS][TILE_COLUMNS][SPAN];
+    RowsScratch rows;
     PackedWeights w;
 } Scratch;
 
 _Static_assert(sizeof(Scratch) <= KERNEL_SCRATCH_BYTES, "integers need more scratch");
 _Static_assert(X_DEPTH % DEPTH == 0, "whole depths");
-
-TARGET static void pass_sums(const Tile *tile, void *memory, void *to) {
-    pass_tile(tile, ((Scratch *)memory)->sums, to);
-}
 
 const RowsForm NAME(rows) = {pack_block, X_DEPTH, sizeof(TileLanes), pass_sums};
 
@@ -24,10 +19,10 @@ TARGET void NAME(multiply_many)(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
     for (int k = 0; k < tile->w->columns; k += DEPTH) {
         int b = k % X_DEPTH / BLOCK;
-        TileLanes *x = find_columns(tile, k, &scratch->x);
-        Spans spans = {x->x[0] + b, x->scales[0] + b, X_BLOCKS, scratch->sums};
+        TileLanes *x = find_columns(tile, k, &scratch->rows.x);
+        Spans spans = {x->x[0] + b, x->scales[0] + b, X_BLOCKS, scratch->rows.sums};
         multiply_spans(tile, &spans, k, &scratch->w);
     }
     if (c)
-        put_tile(tile, scratch->sums, c);
+        put_tile(tile, scratch->rows.sums, c);
 }

@@ -20,6 +20,14 @@ typedef struct TileLanes {
     float scales[SPANS][X_BLOCKS][SPAN];
 } TileLanes;
 
+typedef float TileSums[SPANS][TILE_COLUMNS][SPAN]; /* w x^T */
+
+/* What a kernel's scratch begins with. */
+typedef struct RowsScratch {
+    TileLanes x;
+    TileSums sums;
+} RowsScratch;
+
 /* A block of a row of x, or what is there of it. */
 static inline void fetch_block(const float *x) {
     for (int i = 0; i < BLOCK; i += CACHE_LINE / (int)sizeof *x)
@@ -80,19 +88,21 @@ INLINE void put_tile(const Tile *tile, float (*sums)[TILE_COLUMNS][SPAN], float 
 }
 
 /* A RowsForm's: what stands in lanes stays in its lane. */
-INLINE void pass_tile(const Tile *tile, float (*sums)[TILE_COLUMNS][SPAN], TileLanes *to) {
+TARGET static void pass_sums(const Tile *tile, void *memory, void *to) {
+    TileSums *sums = &((RowsScratch *)memory)->sums;
+    WeightType type = tile->w->type;
     for (int row = 0; row < tile->rows; row += SPAN)
         for (int n = 0; n < tile->columns; n += BLOCK) {
-            float(*block)[SPAN] = &sums[row / SPAN][n];
+            float(*block)[SPAN] = &(*sums)[row / SPAN][n];
             int rows = min_int(SPAN, tile->rows - row), k = tile->column + n;
-            TileLanes *lanes = &to[k / X_DEPTH];
+            TileLanes *lanes = (TileLanes *)to + k / X_DEPTH;
             int b = k % X_DEPTH / BLOCK;
             matmul_finish_lanes(tile, n, BLOCK, block[0], SPAN, rows);
             for (int lane = 0; lane < rows; lane += LANES) {
                 LaneBlock *x = &lanes->x[row / SPAN][b];
-                pass_lanes(block, x_most(tile->w->type), x, lanes->scales[row / SPAN][b], lane);
+                pass_lanes(block, x_most(type), x, lanes->scales[row / SPAN][b], lane);
 #if RAISED
-                begin_lanes(x, lane, tile->w->type);
+                begin_lanes(x, lane, type);
 #endif
             }
         }

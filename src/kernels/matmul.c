@@ -58,9 +58,11 @@
 #define FEW_CHUNKS 16 /* per thread, wanted so that threads end together */
 #define MANY_CHUNKS 4 /* the same for many rows, which have to be copied */
 #define LEAST_COLUMNS 48
+#define LEAST_PASSED (TILE_COLUMNS / 2) /* the same if they are passed on */
 #define LEAST_PRODUCTS 24000 /* of a chunk: to hand it out takes as long as some thousand */
 #define MOST_JOBS 128        /* of one loop */
 
+_Static_assert(LEAST_PASSED % PASSED_COLUMNS == 0, "whole blocks of the next product's x");
 _Static_assert(MATMUL_FEW_ROWS <= FEW_ROWS, "with any weights, so many rows are few");
 
 #define PACKED_BYTES ((size_t)4 << 20) /* of rows that are packed for all tiles at once */
@@ -112,9 +114,8 @@ typedef struct Loop {
     Scratch *scratch;   /* [threads] */
     /* Of a single job's tiles some that lie below each other, of which the first is `top`. */
     int top;
-    char *packed; /* their rows, [tiles_down][blocks], as the plan's form has them; or NULL */
-    char *passed; /* the same of the job that takes their sums; or NULL */
-    size_t passed_bytes; /* of one tile's rows there */
+    char *packed;      /* their rows, [tiles_down][blocks], as the plan's form has them; or NULL */
+    struct Loop *next; /* of one job, whose rows are what this one's tiles become; or NULL */
 } Loop;
 
 static const Kernel portable = {multiply_few_portable, multiply_many_portable, 3, NULL};
@@ -315,7 +316,8 @@ static int cut(Loop *loop, int threads) {
             wanted = threads * MANY_CHUNKS;
     wanted = worth < wanted ? (int)worth : wanted;
     int columns = TILE_COLUMNS, chunks = number_chunks(loop, columns);
-    while (chunks < wanted && columns > LEAST_COLUMNS) {
+    int least = loop->next ? LEAST_PASSED : LEAST_COLUMNS;
+    while (chunks < wanted && columns > least) {
         columns /= 2;
         chunks = number_chunks(loop, columns);
     }
@@ -338,6 +340,16 @@ static const Plan *find_plan(const Loop *loop, int chunk) {
 /* Columns of a form's rows that are packed at once, and how many times. */
 static int form_blocks(const Plan *plan) {
     return ceil_div(plan->job->w.columns, plan->form->depth);
+}
+
+/* Of one tile's rows, packed. */
+static size_t packed_bytes(const Plan *plan) {
+    return (size_t)form_blocks(plan) * plan->form->bytes;
+}
+
+/* Of the loop's tiles so many below the first one. */
+static char *packed_rows(const Loop *loop, int down) {
+    return loop->packed + (size_t)down * packed_bytes(loop->plans);
 }
 
 static Tile tile_rows_of(const Plan *plan, int down) {
@@ -374,15 +386,13 @@ static void multiply_chunk(void *context, int chunk, int thread) {
     tile.columns = min_int(loop->columns, job->w.rows - tile.column);
 
     if (loop->packed)
-        tile.packed =
-            loop->packed + (size_t)(index / across * form_blocks(plan)) * plan->form->bytes;
+        tile.packed = packed_rows(loop, index / across);
     tile.copied = scratch->plan == plan && scratch->row == tile.row;
     scratch->plan = plan;
     scratch->row = tile.row;
-    if (loop->passed) {
+    if (loop->next) {
         plan->multiply(&tile, NULL, scratch->kernel);
-        plan->form->pass(&tile, scratch->kernel,
-                         loop->passed + (size_t)(index / across) * loop->passed_bytes);
+        plan->form->pass(&tile, scratch->kernel, packed_rows(loop->next, index / across));
         return;
     }
     plan->multiply(&tile, scratch->c, scratch->kernel);
@@ -394,16 +404,12 @@ static void multiply_chunk(void *context, int chunk, int thread) {
     matmul_finish(&tile, scratch->c, scratch->up);
 }
 
-/* Of one tile's rows, packed. */
-static size_t packed_bytes(const Plan *plan) {
-    return (size_t)form_blocks(plan) * plan->form->bytes;
-}
-
 /* Before plans are made for it. */
 static void begin_loop(Loop *loop, Scratch *scratch, int threads) {
     loop->scratch = scratch;
     loop->top = 0;
-    loop->packed = loop->passed = NULL;
+    loop->packed = NULL;
+    loop->next = NULL;
     for (int t = 0; t < threads; t++)
         scratch[t].plan = NULL;
 }
@@ -415,16 +421,25 @@ static bool packs_for_all(const Loop *loop, int threads) {
            packed_bytes(plan) <= PACKED_BYTES;
 }
 
-/* As many tiles below each other at a time as there is room for. */
+/* As many tiles below each other at a time as there is room for; each time the next loop's too. */
 static void run_packed(Loop *loop, char *rows, OcrPool *pool) {
     Plan *plan = loop->plans;
+    Loop *next = loop->next;
     int blocks = form_blocks(plan), down = plan->tiles_down;
-    int most = (int)(PACKED_BYTES / packed_bytes(plan));
+    size_t bytes = packed_bytes(plan) + (next ? packed_bytes(next->plans) : 0);
+    int most = (int)(PACKED_BYTES / bytes);
     loop->packed = rows;
+    if (next)
+        next->packed = packed_rows(loop, most);
     for (; loop->top < down; loop->top += most) {
         plan->tiles_down = min_int(most, down - loop->top);
         pool_run(pool, plan->tiles_down * blocks, pack_chunk, loop);
         pool_run(pool, cut(loop, pool_threads(pool)), multiply_chunk, loop);
+        if (!next)
+            continue;
+        next->top = loop->top;
+        next->plans->tiles_down = plan->tiles_down;
+        pool_run(pool, cut(next, pool_threads(pool)), multiply_chunk, next);
     }
 }
 
@@ -449,28 +464,9 @@ void matmul_run(const Matmul *jobs, int count, Precision precision, OcrPool *poo
 /* Whether what the first one's kernel leaves can be packed as the second one's rows. */
 static bool can_pass(const Plan *first, const Plan *second) {
     const Matmul *job = first->job;
-    return first->form && first->form->pass && first->form == second->form &&
-           job->w.type == second->job->w.type && job->w.rows % PASSED_COLUMNS == 0 &&
+    return first->form && first->form == second->form && job->w.type == second->job->w.type &&
+           job->w.rows % PASSED_COLUMNS == 0 &&
            packed_bytes(first) + packed_bytes(second) <= PACKED_BYTES;
-}
-
-/* As run_packed, but that the second one's rows are what the first one's tiles become. */
-static void run_passed(Loop *first, Loop *second, char *rows, OcrPool *pool) {
-    Plan *plan = first->plans, *next = second->plans;
-    int blocks = form_blocks(plan), down = plan->tiles_down;
-    int most = (int)(PACKED_BYTES / (packed_bytes(plan) + packed_bytes(next)));
-    first->packed = rows;
-    first->passed = second->packed = rows + (size_t)most * packed_bytes(plan);
-    first->passed_bytes = packed_bytes(next);
-    for (; first->top < down; first->top += most) {
-        second->top = first->top;
-        plan->tiles_down = next->tiles_down = min_int(most, down - first->top);
-        pool_run(pool, plan->tiles_down * blocks, pack_chunk, first);
-        cut(first, pool_threads(pool));
-        int columns = ceil_div(first->columns, PASSED_COLUMNS) * PASSED_COLUMNS;
-        pool_run(pool, number_chunks(first, columns), multiply_chunk, first);
-        pool_run(pool, cut(second, pool_threads(pool)), multiply_chunk, second);
-    }
 }
 
 void matmul_run_two(const Matmul jobs[2], Precision precision, OcrPool *pool, void *scratch) {
@@ -488,5 +484,6 @@ void matmul_run_two(const Matmul jobs[2], Precision precision, OcrPool *pool, vo
         loops[i].plans[0] = plans[i];
         loops[i].count = 1;
     }
-    run_passed(&loops[0], &loops[1], space->rows, pool);
+    loops[0].next = &loops[1];
+    run_packed(&loops[0], space->rows, pool);
 }

@@ -33,8 +33,7 @@ typedef struct WeightRows {
 } WeightRows;
 
 typedef struct Scratch {
-    TileLanes x;
-    float sums[SPANS][TILE_COLUMNS][SPAN]; /* w x^T */
+    RowsScratch rows;
     Dots dots[2];
     WeightRows w;
 } Scratch;
@@ -122,7 +121,7 @@ static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch 
                              .x_scales = x->scales[span] + first,
                              .w = &scratch->w,
                              .dots = scratch->dots,
-                             .sums = scratch->sums[span] + n,
+                             .sums = scratch->rows.sums[span] + n,
                              .lane = row % SPAN,
                              .blocks = ceil_div(count, BLOCK),
                              .add = k > 0};
@@ -132,19 +131,15 @@ static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch 
     }
 }
 
-TARGET static void pass_sums(const Tile *tile, void *memory, void *to) {
-    pass_tile(tile, ((Scratch *)memory)->sums, to);
-}
-
 const RowsForm rows_bytes_amx = {pack_block, X_DEPTH, sizeof(TileLanes), pass_sums};
 
 TARGET void multiply_many_bytes_amx(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
     TILE_CONFIGURE(all_whole);
     for (int k = 0; k < tile->w->columns; k += DEPTH)
-        multiply_depth(tile, k, find_columns(tile, k, &scratch->x), scratch);
+        multiply_depth(tile, k, find_columns(tile, k, &scratch->rows.x), scratch);
     TILE_RELEASE(); /* the system need not save what nobody reads */
     if (c)
-        put_tile(tile, scratch->sums, c);
+        put_tile(tile, scratch->rows.sums, c);
 }
 #endif

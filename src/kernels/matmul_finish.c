@@ -6,9 +6,30 @@
 #include <stdbool.h>
 
 /*
- * One row; c: [columns], and so the rest. Each loop is short, in cache, and
+ * c[count], and so up, which SWIGLU alone has. The loops here are short, in cache, and
  * vectorised by the compiler, once for each instruction set.
  */
+ACTIVATION void activate(Activation activation, float *restrict c, const float *restrict up,
+                         int count, bool fused) {
+    switch (activation) {
+    case ACTIVATION_NONE:
+        break;
+    case ACTIVATION_GELU:
+        for (int n = 0; n < count; n++)
+            c[n] = activation_gelu(c[n], fused);
+        break;
+    case ACTIVATION_QUICK_GELU:
+        for (int n = 0; n < count; n++)
+            c[n] = activation_sigmoid_unit(c[n], 1.702f, fused);
+        break;
+    case ACTIVATION_SWIGLU:
+        for (int n = 0; n < count; n++)
+            c[n] = activation_sigmoid_unit(c[n], 1.0f, fused) * up[n];
+        break;
+    }
+}
+
+/* One row; c: [columns], and so the rest. */
 ACTIVATION void finish_row(const Tile *tile, int r, float *restrict c, const float *restrict up,
                            bool fused) {
     const Matmul *job = tile->job;
@@ -17,22 +38,7 @@ ACTIVATION void finish_row(const Tile *tile, int r, float *restrict c, const flo
     if (job->bias)
         for (int n = 0; n < columns; n++)
             c[n] += job->bias[tile->column + n];
-    switch (job->activation) {
-    case ACTIVATION_NONE:
-        break;
-    case ACTIVATION_GELU:
-        for (int n = 0; n < columns; n++)
-            c[n] = activation_gelu(c[n], fused);
-        break;
-    case ACTIVATION_QUICK_GELU:
-        for (int n = 0; n < columns; n++)
-            c[n] = activation_sigmoid_unit(c[n], 1.702f, fused);
-        break;
-    case ACTIVATION_SWIGLU:
-        for (int n = 0; n < columns; n++)
-            c[n] = activation_sigmoid_unit(c[n], 1.0f, fused) * up[n];
-        break;
-    }
+    activate(job->activation, c, up, columns, fused);
     const float *residual = job->residual ? job->residual + at : NULL;
     float *y = job->y + at; /* which may be residual */
     if (residual)
@@ -50,16 +56,12 @@ ACTIVATION void finish_rows(const Tile *tile, float *c, const float *up, bool fu
 #if defined(__x86_64__)
 /* One column, whose numbers stand side by side: c[rows]. */
 ACTIVATION void finish_column(const Matmul *job, int column, float *c, int rows, bool fused) {
-    float bias = job->bias ? job->bias[column] : 0;
-    if (job->activation == ACTIVATION_GELU)
-        for (int r = 0; r < rows; r++)
-            c[r] = activation_gelu(c[r] + bias, fused);
-    else if (job->activation == ACTIVATION_QUICK_GELU)
-        for (int r = 0; r < rows; r++)
-            c[r] = activation_sigmoid_unit(c[r] + bias, 1.702f, fused);
-    else
+    if (job->bias) {
+        float bias = job->bias[column];
         for (int r = 0; r < rows; r++)
             c[r] += bias;
+    }
+    activate(job->activation, c, NULL, rows, fused);
 }
 
 __attribute__((target("avx2,fma"))) static void finish_avx2(const Tile *tile, float *c,

@@ -1,6 +1,7 @@
 #include "vision/clip.h"
 
 #include "vision/attention.h"
+#include "vision/mlp.h"
 #include "vision/norm.h"
 #include "vision/positions.h"
 
@@ -44,7 +45,7 @@ static void embed(Clip *clip, const float *features, const Compute *compute) {
 static void run_block(Clip *clip, int layer, const Compute *compute) {
     const ClipBlock *block = &clip->weights->blocks[layer];
     int positions = 1 + clip->side * clip->side, rows = clip->views * positions;
-    int width = clip->config->width, heads = clip->config->heads, inner = clip->config->mlp_width;
+    int width = clip->config->width, heads = clip->config->heads;
 
     norm_rows((NormRows){clip->x, clip->y, &block->norm1, rows, width, EPSILON}, compute);
     compute_matmul(compute, (Matmul){.x = clip->y,
@@ -71,24 +72,16 @@ static void run_block(Clip *clip, int layer, const Compute *compute) {
                                      .y = clip->x,
                                      .y_stride = width});
 
-    norm_rows((NormRows){clip->x, clip->y, &block->norm2, rows, width, EPSILON}, compute);
-    compute_matmul_two(compute,
-                       (Matmul){.x = clip->y,
-                                .rows = rows,
-                                .x_stride = width,
-                                .w = block->fc1.w,
-                                .bias = block->fc1.bias,
-                                .activation = ACTIVATION_QUICK_GELU,
-                                .y = clip->wide,
-                                .y_stride = inner},
-                       (Matmul){.x = clip->wide,
-                                .rows = rows,
-                                .x_stride = inner,
-                                .w = block->fc2.w,
-                                .bias = block->fc2.bias,
-                                .residual = clip->x,
-                                .y = clip->x,
-                                .y_stride = width});
+    mlp_rows((MlpRows){.x = clip->x,
+                       .y = clip->y,
+                       .wide = clip->wide,
+                       .rows = rows,
+                       .norm = &block->norm2,
+                       .epsilon = EPSILON,
+                       .first = &block->fc1,
+                       .second = &block->fc2,
+                       .activation = ACTIVATION_QUICK_GELU},
+             compute);
 }
 
 int clip_steps(const ClipConfig *config) {

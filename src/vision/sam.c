@@ -2,6 +2,7 @@
 
 #include "base/numbers.h"
 #include "vision/attention.h"
+#include "vision/mlp.h"
 #include "vision/norm.h"
 #include "vision/positions.h"
 
@@ -165,29 +166,20 @@ static void attend(Sam *sam, const Band *band, const Compute *compute) {
 static void mlp(Sam *sam, const Band *band, const Compute *compute) {
     const SamBlock *block = &sam->weights->blocks[band->layer];
     int positions = band_positions(sam, band), width = sam->config->width;
-    int inner = sam->config->mlp_width;
     int chunk = ceil_div(positions, ceil_div(positions, CHUNK_ROWS)); /* about the same for all */
     for (int first = 0; first < positions; first += chunk) {
         int rows = min_int(chunk, positions - first);
         float *x = band_x(sam, band) + (size_t)first * (size_t)width;
-        norm_rows((NormRows){x, sam->y, &block->norm2, rows, width, EPSILON}, compute);
-        compute_matmul_two(compute,
-                           (Matmul){.x = sam->y,
-                                    .rows = rows,
-                                    .x_stride = width,
-                                    .w = block->lin1.w,
-                                    .bias = block->lin1.bias,
-                                    .activation = ACTIVATION_GELU,
-                                    .y = sam->wide,
-                                    .y_stride = inner},
-                           (Matmul){.x = sam->wide,
-                                    .rows = rows,
-                                    .x_stride = inner,
-                                    .w = block->lin2.w,
-                                    .bias = block->lin2.bias,
-                                    .residual = x,
-                                    .y = x,
-                                    .y_stride = width});
+        mlp_rows((MlpRows){.x = x,
+                           .y = sam->y,
+                           .wide = sam->wide,
+                           .rows = rows,
+                           .norm = &block->norm2,
+                           .epsilon = EPSILON,
+                           .first = &block->lin1,
+                           .second = &block->lin2,
+                           .activation = ACTIVATION_GELU},
+                 compute);
     }
     compute_trace_part(compute, "sam_block", band->layer, band->top * sam->side, band_x(sam, band),
                        positions, width);
