@@ -359,6 +359,17 @@ static Tile tile_rows_of(const Plan *plan, int down) {
     return tile;
 }
 
+static Tile chunk_tile(const Loop *loop, const Plan *plan, int chunk) {
+    int index = plan == loop->plans ? chunk : chunk - plan[-1].end;
+    int across = ceil_div(plan->job->w.rows, loop->columns), down = index / across;
+    Tile tile = tile_rows_of(plan, loop->top + down);
+    tile.column = index % across * loop->columns;
+    tile.columns = min_int(loop->columns, plan->job->w.rows - tile.column);
+    if (loop->packed)
+        tile.packed = packed_rows(loop, down);
+    return tile;
+}
+
 static void pack_chunk(void *context, int chunk, int thread) {
     const Loop *loop = context;
     const Plan *plan = loop->plans;
@@ -370,36 +381,37 @@ static void pack_chunk(void *context, int chunk, int thread) {
 }
 
 /*
- * Tiles that share rows of x follow each other: a thread that is given several may
- * find the rows copied, and the caches hold them better than the weights.
+ * Tiles that share rows of x follow each other: a thread finds the rows copied, and the caches
+ * hold them better than the weights.
  */
 static void multiply_chunk(void *context, int chunk, int thread) {
     const Loop *loop = context;
     const Plan *plan = find_plan(loop, chunk);
-    const Matmul *job = plan->job;
     Scratch *scratch = &loop->scratch[thread];
-    int index = plan == loop->plans ? chunk : chunk - plan[-1].end;
-    int across = ceil_div(job->w.rows, loop->columns);
-
-    Tile tile = tile_rows_of(plan, loop->top + index / across);
-    tile.column = index % across * loop->columns;
-    tile.columns = min_int(loop->columns, job->w.rows - tile.column);
-
-    if (loop->packed)
-        tile.packed = packed_rows(loop, index / across);
+    Tile tile = chunk_tile(loop, plan, chunk);
     tile.copied = scratch->plan == plan && scratch->row == tile.row;
     scratch->plan = plan;
     scratch->row = tile.row;
     if (loop->next) {
+        int down = tile.row / plan->tile_rows - loop->top;
         plan->multiply(&tile, NULL, scratch->kernel);
-        plan->form->pass(&tile, scratch->kernel, packed_rows(loop->next, index / across));
+        plan->form->pass(&tile, scratch->kernel, packed_rows(loop->next, down));
         return;
     }
-    plan->multiply(&tile, scratch->c, scratch->kernel);
-    if (job->activation == ACTIVATION_SWIGLU) {
-        tile.w = &job->up;
-        tile.copied = true;
-        plan->multiply(&tile, scratch->up, scratch->kernel);
+    Tile next;
+    if (chunk + 1 < loop->plans[loop->count - 1].end) {
+        next = chunk_tile(loop, find_plan(loop, chunk + 1), chunk + 1);
+        tile.next = &next;
+    }
+    if (plan->job->activation == ACTIVATION_SWIGLU) {
+        Tile up = tile;
+        up.w = &plan->job->up;
+        up.copied = true;
+        tile.next = &up;
+        plan->multiply(&tile, scratch->c, scratch->kernel);
+        plan->multiply(&up, scratch->up, scratch->kernel);
+    } else {
+        plan->multiply(&tile, scratch->c, scratch->kernel);
     }
     matmul_finish(&tile, scratch->c, scratch->up);
 }

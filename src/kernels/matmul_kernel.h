@@ -31,8 +31,9 @@ typedef struct Tile {
     const struct QuantRows *quantized; /* the job's x, for the kernels of quant_rows.h */
     int row, rows;                     /* 1..TILE_ROWS rows from row on */
     int column, columns;               /* 1..TILE_COLUMNS columns from column on */
-    bool copied;        /* the kernel's scratch is as it was left by a tile of the same rows */
-    const char *packed; /* its rows of x, see RowsForm; NULL: the kernel packs them itself */
+    bool copied;             /* the kernel's scratch is as it was left by a tile of the same rows */
+    const char *packed;      /* its rows of x, see RowsForm; NULL: the kernel packs them itself */
+    const struct Tile *next; /* whose weights the thread will probably want next; or NULL */
 } Tile;
 
 /*
@@ -128,12 +129,15 @@ static inline const char *tile_w(const Tile *tile, int c) {
     return (const char *)tile->w->data + (size_t)row * row_bytes(tile->w);
 }
 
+/* Of a row of quantized weights. */
+static inline int row_scales(const Matrix *w) {
+    return w->type == WEIGHT_Q8 ? q8_blocks(w->columns) : q4_blocks(w->columns);
+}
+
 /* The scales of the same row, if it is quantized. */
 static inline const uint16_t *tile_scales(const Tile *tile, int c) {
-    const Matrix *w = tile->w;
-    size_t row = (size_t)(tile->column + min_int(c, tile->columns - 1));
-    int blocks = w->type == WEIGHT_Q8 ? q8_blocks(w->columns) : q4_blocks(w->columns);
-    return w->scales + row * (size_t)blocks;
+    int row = tile->column + min_int(c, tile->columns - 1);
+    return tile->w->scales + (size_t)row * (size_t)row_scales(tile->w);
 }
 
 #endif

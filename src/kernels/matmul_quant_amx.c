@@ -81,9 +81,8 @@ _Static_assert(SIDE == COLUMNS && TILE_COLUMNS % SIDE == 0, "whole squares");
 /* Sixteen rows of weights, and all of x. */
 typedef struct Rows {
     const QuantRows *x;
-    const uint8_t *w[SIDE];
+    Lines lines;
     size_t stride; /* from row to row of w; 0: they are not as far apart as each other */
-    size_t ahead;  /* bytes, to be fetched early */
     int columns, side_by_side;
 } Rows;
 
@@ -95,15 +94,15 @@ INLINE void begin_block(const Rows *rows, int b, Scratch *scratch) {
     int there = min_int(Q8_BLOCK, rows->columns - b * Q8_BLOCK), at = b * Q8_BLOCK;
     size_t row = (size_t)rows->side_by_side * WORD_BYTES, half = WORDS * row;
     const char *x = (const char *)rows->x->x + (size_t)b * 2 * half;
-    const uint8_t *w = rows->w[0] + at;
+    const uint8_t *w = rows->lines.w[0] + at;
     size_t stride = rows->stride;
     UNROLL for (int i = 0; i < SIDE; i++) {
-        __builtin_prefetch(rows->w[i] + at + rows->ahead);
+        __builtin_prefetch(rows->lines.w[i] + at + rows->lines.ahead);
     }
     if (stride == 0 || there < Q8_BLOCK) {
         memset(scratch->copy, 0, sizeof scratch->copy);
         for (int i = 0; i < SIDE; i++)
-            memcpy(scratch->copy[i], rows->w[i] + at, (size_t)there);
+            memcpy(scratch->copy[i], rows->lines.w[i] + at, (size_t)there);
         w = scratch->copy[0];
         stride = Q8_BLOCK;
     }
@@ -158,18 +157,15 @@ TARGET void multiply_quant_amx(const Tile *tile, float *c, void *memory) {
     }
     int blocks = q8_blocks(tile->w->columns);
     Order order = order_of(tile);
-    Rows rows = {.x = tile->quantized,
-                 .ahead = order.ahead,
-                 .columns = tile->w->columns,
-                 .side_by_side = side_by_side(tile->job)};
+    Rows rows = {
+        .x = tile->quantized, .columns = tile->w->columns, .side_by_side = side_by_side(tile->job)};
     if (order.steps * SIDE == tile->columns)
         rows.stride = (size_t)order.apart * row_bytes(tile->w);
     TILE_CONFIGURE(all_whole);
     for (int n = 0; n < order.steps; n++) {
-        const uint16_t *scales[SIDE];
-        find_rows(tile, &order, n, rows.w, scales);
+        find_rows(tile, &order, n, &rows.lines);
         for (int b = 0; b < blocks; b += SIDE)
-            transpose_scales(scales, b, blocks - b, scratch->scales + b);
+            transpose_scales(rows.lines.scales, b, blocks - b, scratch->scales + b);
         multiply_columns(&rows, order.apart, scratch->sums + n * order.step, scratch);
     }
     TILE_RELEASE(); /* the system need not save what nobody reads */

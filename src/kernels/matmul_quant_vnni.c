@@ -95,19 +95,18 @@ INLINE __mmask64 bytes_there(size_t bytes) {
 /* Sixteen rows of weights, and their scales where those that meet a vector of sums stand together.
  */
 typedef struct WeightRows {
-    const uint8_t *q[COLUMNS];
-    size_t ahead;                                          /* bytes, to be fetched early */
+    Lines lines;
     __m512 scales[2 * QUANT_COLUMNS / Q8_BLOCK + COLUMNS]; /* Q8: [blocks]; Q4: [lines][4] */
 } WeightRows;
 
 /* A block of each of 16 rows, at q[16] + at, times one of x, whose raise is given. */
-INLINE __m512i multiply_q8(const uint8_t *const *q, size_t at, __mmask64 there, size_t ahead,
+INLINE __m512i multiply_q8(const uint8_t *const *q, size_t at, __mmask64 there, ptrdiff_t ahead,
                            const Numbers *x, int raised) {
     const __m512i raise = _mm512_set1_epi8((char)0x80);
     __m512i high = _mm512_load_si512(x->high), low = _mm512_load_si512(x->low);
     __m512i dots[COLUMNS], fours[4];
     UNROLL for (int i = 0; i < COLUMNS; i++) {
-        __builtin_prefetch(q[i] + at + ahead);
+        __builtin_prefetch(q[i] + (ptrdiff_t)at + ahead);
         __m512i w = _mm512_xor_si512(load_line(q[i] + at, there), raise);
         __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, high);
         dots[i] = _mm512_dpbusd_epi32(_mm512_slli_epi32(dot, 8), w, low);
@@ -117,7 +116,7 @@ INLINE __m512i multiply_q8(const uint8_t *const *q, size_t at, __mmask64 there, 
 }
 
 /* Four blocks of Q4 of each of 16 rows: a block's sums are a quarter of each of fours[4]. */
-INLINE void multiply_q4(const WeightRows *rows, size_t at, __mmask64 there,
+INLINE void multiply_q4(const Lines *lines, size_t at, __mmask64 there,
                         const int8_t (*x)[2][Q8_BLOCK], const int32_t *raised, __m512i *fours) {
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -127,8 +126,8 @@ INLINE void multiply_q4(const WeightRows *rows, size_t at, __mmask64 there,
         low[half] = _mm512_load_si512(x[half][1]);
     }
     UNROLL for (int i = 0; i < COLUMNS; i++) {
-        __builtin_prefetch(rows->q[i] + at + rows->ahead);
-        __m512i line = load_line(rows->q[i] + at, there), w[2];
+        __builtin_prefetch(lines->w[i] + (ptrdiff_t)at + lines->ahead);
+        __m512i line = load_line(lines->w[i] + at, there), w[2];
         w[0] = _mm512_and_si512(line, nibble);
         w[1] = _mm512_and_si512(_mm512_srli_epi16(line, 4), nibble);
         __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w[0], high[0]);
@@ -145,31 +144,41 @@ INLINE void multiply_q4(const WeightRows *rows, size_t at, __mmask64 there,
 
 /* ---- a tile ---- */
 
-/* Of four blocks, each with the scales of 16 rows: the quarters change places. */
-INLINE void transpose_quarters(__m512 *blocks) {
-    __m512 pairs[4];
-    UNROLL for (int i = 0; i < 2; i++) {
-        pairs[i] = _mm512_shuffle_f32x4(blocks[2 * i], blocks[2 * i + 1], 0x44);
-        pairs[i + 2] = _mm512_shuffle_f32x4(blocks[2 * i], blocks[2 * i + 1], 0xEE);
-    }
-    UNROLL for (int i = 0; i < 2; i++) {
-        blocks[2 * i] = _mm512_shuffle_f32x4(pairs[2 * i], pairs[2 * i + 1], 0x88);
-        blocks[2 * i + 1] = _mm512_shuffle_f32x4(pairs[2 * i], pairs[2 * i + 1], 0xDD);
+/*
+ * Of Q4, sixteen scales from `block` on of each row, of which `count` are there, as sums of blocks
+ * stand: to[line][i], where lane 4 j + r is block 4 line + j of row 4 i + r.
+ */
+INLINE void place_scales(const uint16_t *const *from, int block, int count, __m512 *to) {
+    const __m512i lines[] = {_mm512_setr_epi64(0, 4, 8, 12, 1, 5, 9, 13),
+                             _mm512_setr_epi64(2, 6, 10, 14, 3, 7, 11, 15)};
+    /* 4 r + j to the upper half of a lane, which makes it an f32 */
+    const __m512i place = _mm512_slli_epi32(
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), 16);
+    const __m512i second = _mm512_add_epi32(place, _mm512_set1_epi32(16 << 16));
+    __mmask16 there = (__mmask16)(count < 16 ? (1u << count) - 1 : 0xFFFF);
+    UNROLL for (int i = 0; i < 4; i++) {
+        __m256i rows[4];
+        UNROLL for (int r = 0; r < 4; r++) {
+            rows[r] = _mm256_maskz_loadu_epi16(there, from[4 * i + r] + block);
+        }
+        __m512i low = _mm512_inserti64x4(_mm512_castsi256_si512(rows[0]), rows[1], 1);
+        __m512i high = _mm512_inserti64x4(_mm512_castsi256_si512(rows[2]), rows[3], 1);
+        UNROLL for (int line = 0; line < 4; line++) { /* of each two in a vector [line][r][j] */
+            __m512i two = _mm512_permutex2var_epi64(low, lines[line / 2], high);
+            to[4 * line + i] =
+                (__m512)_mm512_maskz_permutexvar_epi16(0xAAAAAAAA, line % 2 ? second : place, two);
+        }
     }
 }
 
 TARGET static void take_rows(const Tile *tile, const Order *order, int n, WeightRows *w) {
-    bool q4 = tile->w->type == WEIGHT_Q4;
-    int blocks = q4 ? q4_blocks(tile->w->columns) : q8_blocks(tile->w->columns);
-    const uint16_t *scales[COLUMNS];
-    find_rows(tile, order, n, w->q, scales);
-    w->ahead = order->ahead;
+    int blocks = row_scales(tile->w);
+    find_rows(tile, order, n, &w->lines);
     for (int b = 0; b < blocks; b += COLUMNS) {
-        transpose_scales(scales, b, blocks - b, w->scales + b);
-        if (q4)
-            UNROLL for (int i = 0; i < COLUMNS; i += 4) {
-                transpose_quarters(w->scales + b + i);
-            }
+        if (tile->w->type == WEIGHT_Q4)
+            place_scales(w->lines.scales, b, blocks - b, w->scales + b);
+        else
+            transpose_scales(w->lines.scales, b, blocks - b, w->scales + b);
     }
 }
 
@@ -181,7 +190,8 @@ TARGET static __m512 row_by_q8(const QuantRows *x, int row, int columns, const W
         size_t at = (size_t)b * Q8_BLOCK, block = first + (size_t)b;
         __m512 scale = _mm512_mul_ps(w->scales[b], _mm512_set1_ps(x->scales[block]));
         __mmask64 there = bytes_there((size_t)columns - at);
-        __m512i dots = multiply_q8(w->q, at, there, w->ahead, &numbers[b], x->raised[2 * block]);
+        __m512i dots =
+            multiply_q8(w->lines.w, at, there, w->lines.ahead, &numbers[b], x->raised[2 * block]);
         sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sums);
     }
     return sums;
@@ -196,7 +206,8 @@ TARGET static __m512 row_by_q4(const QuantRows *x, int row, int columns, const W
     for (size_t line = 0; line * Q8_BLOCK < bytes; line++) {
         size_t at = line * Q8_BLOCK, block = first + 2 * line;
         __m512i fours[4];
-        multiply_q4(w, at, bytes_there(bytes - at), pairs[line], x->raised + 2 * block, fours);
+        multiply_q4(&w->lines, at, bytes_there(bytes - at), pairs[line], x->raised + 2 * block,
+                    fours);
         __m512 x_scale = _mm512_insertf32x8(_mm512_set1_ps(x->scales[block]),
                                             _mm256_set1_ps(x->scales[block + 1]), 1);
         UNROLL for (int i = 0; i < 4; i++) {

@@ -2,11 +2,16 @@
  * pool.c - the engine's threads.
  *
  * A loop is two counters. `waiting` is the number of chunks not yet handed out:
- * whoever takes it from n to n - 1 owns chunk chunks - n, and while it is owned
- * the loop cannot end, so task and context may be read. `unfinished` is the
- * number of chunks not yet done; the loop ends when it is 0. A worker that wakes
- * late therefore finds waiting <= 0 and has nothing to tell anybody: nobody
- * waits for a thread that holds no chunk.
+ * whoever takes it from n to n - 1 owns a chunk, and while it is owned the loop
+ * cannot end, so task and context may be read. `unfinished` is the number of
+ * chunks not yet done; the loop ends when it is 0. A worker that wakes late
+ * therefore finds waiting <= 0 and has nothing to tell anybody: nobody waits for
+ * a thread that holds no chunk.
+ *
+ * Which chunk that is: the first one left of the thread's own share, or the last
+ * one left of another's. So a thread goes through neighbours, whose data follow
+ * each other, and yet all end together. Shares only shrink, and together hold a
+ * chunk for everybody who owns one and has not taken it.
  *
  * Loops follow each other within microseconds while a token is computed, so an
  * idle worker first spins for SPIN_NS and only then sleeps; the caller does the
@@ -34,10 +39,16 @@
 #define SPIN_NS 50000
 #define SPINS_PER_LOOK 32 /* pauses between two looks at the clock */
 
+/* Chunks first..end-1 of a loop, in one word: end << 32 | first. */
+typedef struct Share {
+    alignas(CACHE_LINE) atomic_uint_fast64_t left;
+} Share;
+
 typedef struct Worker {
+    Share share;
     OcrPool *pool;
-    pthread_t id;
-    int thread; /* 1..threads-1; the caller is 0 */
+    pthread_t id; /* not the caller's */
+    int thread;
 } Worker;
 
 struct OcrPool {
@@ -48,7 +59,6 @@ struct OcrPool {
     /* The loop in progress; written by the caller while waiting is 0. */
     PoolTask task;
     void *context;
-    int chunks;
 
     alignas(CACHE_LINE) atomic_int waiting; /* below 0 when several find it empty at once */
     alignas(CACHE_LINE) atomic_int unfinished;
@@ -60,7 +70,7 @@ struct OcrPool {
     pthread_cond_t work_arrived;
     pthread_cond_t work_done;
 
-    Worker workers[]; /* [threads - 1] */
+    Worker workers[]; /* [threads], the caller first */
 };
 
 static inline void relax(void) {
@@ -99,14 +109,44 @@ static bool spin_for(OcrPool *pool, bool (*condition)(OcrPool *)) {
     return false;
 }
 
+static void fill_shares(OcrPool *pool, int chunks) {
+    uint64_t first = 0;
+    for (int t = 0; t < pool->threads; t++) {
+        uint64_t end = (uint64_t)chunks * (uint64_t)(t + 1) / (uint64_t)pool->threads;
+        atomic_store(&pool->workers[t].share.left, end << 32 | first);
+        first = end;
+    }
+}
+
+/* The first or the last chunk of a share; -1 if none is left. */
+static int take_of(Share *share, bool last) {
+    uint_fast64_t left = atomic_load(&share->left), rest;
+    uint32_t first, end;
+    do {
+        first = (uint32_t)left;
+        end = (uint32_t)(left >> 32);
+        if (first == end)
+            return -1;
+        rest = last ? left - ((uint64_t)1 << 32) : left + 1;
+    } while (!atomic_compare_exchange_weak(&share->left, &left, rest));
+    return (int)(last ? end - 1 : first);
+}
+
+/* The chunk of a thread that owns one. */
+static int own_chunk(OcrPool *pool, int thread) {
+    int chunk = take_of(&pool->workers[thread].share, false);
+    for (int t = 1; chunk < 0; t++)
+        chunk = take_of(&pool->workers[(thread + t) % pool->threads].share, true);
+    return chunk;
+}
+
 /* Work off one chunk; false if none is left. */
 static bool take_chunk(OcrPool *pool, int thread) {
     if (atomic_load(&pool->waiting) <= 0)
         return false;
-    int left = atomic_fetch_sub(&pool->waiting, 1);
-    if (left <= 0)
+    if (atomic_fetch_sub(&pool->waiting, 1) <= 0)
         return false;
-    pool->task(pool->context, pool->chunks - left, thread);
+    pool->task(pool->context, own_chunk(pool, thread), thread);
     if (atomic_fetch_sub(&pool->unfinished, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
         pthread_mutex_lock(&pool->lock);
         pthread_cond_signal(&pool->work_done);
@@ -171,7 +211,7 @@ void pool_run(OcrPool *pool, int chunks, PoolTask task, void *context) {
         return;
     pool->task = task;
     pool->context = context;
-    pool->chunks = chunks;
+    fill_shares(pool, chunks);
     atomic_store(&pool->unfinished, chunks);
     atomic_store(&pool->waiting, chunks);
     wake(pool, chunks - 1);
@@ -198,7 +238,7 @@ int pool_threads(const OcrPool *pool) {
 }
 
 static OcrCode start_worker(OcrPool *pool, int thread, OcrError *err) {
-    Worker *worker = &pool->workers[thread - 1];
+    Worker *worker = &pool->workers[thread];
     worker->pool = pool;
     worker->thread = thread;
     int failure = pthread_create(&worker->id, NULL, work, worker);
@@ -208,12 +248,13 @@ static OcrCode start_worker(OcrPool *pool, int thread, OcrError *err) {
     return OCR_OK;
 }
 
-static void stop_workers(OcrPool *pool, int workers) {
+/* Those that have started, the caller among them. */
+static void stop_workers(OcrPool *pool, int started) {
     pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->stop, true);
     pthread_cond_broadcast(&pool->work_arrived);
     pthread_mutex_unlock(&pool->lock);
-    for (int i = 0; i < workers; i++)
+    for (int i = 1; i < started; i++)
         pthread_join(pool->workers[i].id, NULL);
     pthread_cond_destroy(&pool->work_arrived);
     pthread_cond_destroy(&pool->work_done);
@@ -223,7 +264,7 @@ static void stop_workers(OcrPool *pool, int workers) {
 
 OcrCode pool_create(int threads, OcrPool **out, OcrError *err) {
     *out = NULL;
-    size_t bytes = sizeof(OcrPool) + (size_t)(threads - 1) * sizeof(Worker);
+    size_t bytes = sizeof(OcrPool) + (size_t)threads * sizeof(Worker);
     OcrPool *pool = aligned_alloc(CACHE_LINE, (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
     if (!pool)
         return ocr_fail(err, OCR_OUT_OF_MEMORY, "no memory for a pool of %d threads", threads);
@@ -242,7 +283,7 @@ OcrCode pool_create(int threads, OcrPool **out, OcrError *err) {
         started++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != OCR_OK) {
-        stop_workers(pool, started - 1);
+        stop_workers(pool, started);
         return code;
     }
     *out = pool;
@@ -251,5 +292,5 @@ OcrCode pool_create(int threads, OcrPool **out, OcrError *err) {
 
 void pool_destroy(OcrPool *pool) {
     if (pool)
-        stop_workers(pool, pool->threads - 1);
+        stop_workers(pool, pool->threads);
 }

@@ -36,9 +36,10 @@ bool pool_interrupted(OcrPool *pool);
 bool (*pool_watched(const OcrPool *pool))(void);
 
 /*
- * Run task for chunk 0..chunks-1, in any order, on all threads; returns when
- * all have ended. Chunks are handed out one by one, so a thread that loses its
- * core delays no more than the chunk it holds.
+ * Run task for chunk 0..chunks-1 on all threads; returns when all have ended. Each
+ * thread goes through a share of chunks that follow each other, and at its end takes
+ * chunks of the others' one by one, so a thread that loses its core delays no more
+ * than the chunk it holds.
  */
 void pool_run(OcrPool *pool, int chunks, PoolTask task, void *context);
 

@@ -51,15 +51,15 @@ INLINE float quantize_numbers(const float *x, int count, Numbers *to) {
     return isfinite(largest) ? largest / QUANT_MOST : NAN;
 }
 
-/* Four scales of each row, as below, with a third of the instructions. */
-INLINE void transpose_four_scales(const uint16_t *const *from, __m512 *to) {
+/* Four scales from `block` on of each row, as below, with a third of the instructions. */
+INLINE void transpose_four_scales(const uint16_t *const *from, int block, __m512 *to) {
     __m512i eights[2]; /* rows, with their scales one after the other */
     UNROLL for (int half = 0; half < 2; half++) {
         __m128i pairs[4];
         UNROLL for (int i = 0; i < 4; i++) {
             const uint16_t *const *rows = from + half * 8 + 2 * i;
-            pairs[i] = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)rows[0]),
-                                          _mm_loadl_epi64((const __m128i *)rows[1]));
+            pairs[i] = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(rows[0] + block)),
+                                          _mm_loadl_epi64((const __m128i *)(rows[1] + block)));
         }
         __m256i low = _mm256_set_m128i(pairs[1], pairs[0]);
         __m256i high = _mm256_set_m128i(pairs[3], pairs[2]);
@@ -78,8 +78,8 @@ INLINE void transpose_four_scales(const uint16_t *const *from, __m512 *to) {
 /* Sixteen scales from `block` on of each row, of which `count` are there, to to[block][row]. */
 INLINE void transpose_scales(const uint16_t *const *from, int block, int count, __m512 *to) {
     __mmask16 there = (__mmask16)(count < 16 ? (1u << count) - 1 : 0xFFFF);
-    if (block == 0 && count == 4) {
-        transpose_four_scales(from, to);
+    if (count == 4) {
+        transpose_four_scales(from, block, to);
         return;
     }
     UNROLL for (int i = 0; i < COLUMNS; i++) {
@@ -89,39 +89,61 @@ INLINE void transpose_scales(const uint16_t *const *from, int block, int count, 
     transpose(to);
 }
 
-#define BYTES_AHEAD 1024  /* of each stream, to be fetched early */
+#define BYTES_AHEAD 1024  /* of each stream, at least, to be fetched early */
 #define SHORT_STREAM 8192 /* bytes: less are not worth being one */
 
 /*
  * The order in which a tile's weights are taken, COLUMNS rows at a time: if there are many, from as
- * many stretches, so that memory is read in streams, else one after the other.
+ * many stretches, so that memory is read in streams, else one after the other. Row i of step n is
+ * n * step + i * apart.
  */
 typedef struct Order {
-    int steps, step, apart; /* row i of step n is n * step + i * apart */
-    size_t ahead;           /* bytes */
+    int steps, step, apart;
+    int ahead; /* steps by which weights are fetched early */
 } Order;
 
 static inline Order order_of(const Tile *tile) {
-    int steps = ceil_div(tile->columns, COLUMNS);
-    size_t row = row_bytes(tile->w);
-    if ((size_t)steps * row < SHORT_STREAM)
-        return (Order){steps, COLUMNS, 1, COLUMNS * row};
-    return (Order){steps, 1, steps, BYTES_AHEAD};
+    int steps = ceil_div(tile->columns, COLUMNS), row = (int)row_bytes(tile->w);
+    if (steps * row < SHORT_STREAM)
+        return (Order){steps, COLUMNS, 1, 1};
+    return (Order){steps, 1, steps, ceil_div(BYTES_AHEAD, row)};
 }
 
-/* The rows of step n and their scales; beyond the last row, that again. */
-static inline void find_rows(const Tile *tile, const Order *order, int n, const uint8_t **w,
-                             const uint16_t **scales) {
-    const Matrix *matrix = tile->w;
-    size_t row = row_bytes(matrix);
-    size_t blocks = (size_t)(matrix->type == WEIGHT_Q4 ? q4_blocks(matrix->columns)
-                                                       : q8_blocks(matrix->columns));
+/*
+ * From rows of step n to what is fetched meanwhile: the same rows `ahead` steps later, in the end
+ * those of the tile that is next, which most often has the same order. row: bytes of one; first,
+ * next: both tiles' first ones.
+ */
+static inline ptrdiff_t bytes_ahead(const Order *order, int n, int ahead, size_t row,
+                                    const void *first, const void *next) {
+    ptrdiff_t step = (ptrdiff_t)row * order->step;
+    if (n + ahead < order->steps || !next)
+        return ahead * step;
+    return (const char *)next - (const char *)first + (ahead - order->steps) * step;
+}
+
+/* Sixteen rows of weights. */
+typedef struct Lines {
+    const uint8_t *w[COLUMNS];
+    const uint16_t *scales[COLUMNS];
+    ptrdiff_t ahead; /* bytes, from each row to what is to be fetched meanwhile */
+} Lines;
+
+/* The rows of step n; beyond the last row, that again. The next ones' scales are fetched. */
+static inline void find_rows(const Tile *tile, const Order *order, int n, Lines *to) {
+    const Tile *next = tile->next;
+    size_t scales = (size_t)row_scales(tile->w) * sizeof(uint16_t);
+    ptrdiff_t scales_ahead =
+        bytes_ahead(order, n, 1, scales, tile_scales(tile, 0), next ? tile_scales(next, 0) : NULL);
+    to->ahead = bytes_ahead(order, n, order->ahead, row_bytes(tile->w), tile_w(tile, 0),
+                            next ? tile_w(next, 0) : NULL);
     for (int i = 0; i < COLUMNS; i++) {
-        int column = min_int(n * order->step + i * order->apart, tile->columns - 1);
-        size_t at = (size_t)(tile->column + column);
-        w[i] = (const uint8_t *)matrix->data + at * row;
-        scales[i] = matrix->scales + at * blocks;
-        __builtin_prefetch(scales[i] + blocks);
+        int column = n * order->step + i * order->apart;
+        to->w[i] = (const uint8_t *)tile_w(tile, column);
+        to->scales[i] = tile_scales(tile, column);
+        const char *later = (const char *)to->scales[i] + scales_ahead;
+        __builtin_prefetch(later);
+        __builtin_prefetch(later + scales - 1);
     }
 }
 
