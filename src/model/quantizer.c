@@ -71,7 +71,8 @@ static Form form_of(const Tensor *tensor, OcrQuantType type) {
         ends_with(tensor->name, ".position_embedding.weight") ||
         ends_with(tensor->name, ".mlp.gate.weight"))
         return FORM_COPY;
-    bool decoder = strncmp(tensor->name, "model.layers.", 13) == 0;
+    bool decoder = strncmp(tensor->name, "model.layers.", 13) == 0 ||
+                   strcmp(tensor->name, "lm_head.weight") == 0;
     return type == OCR_QUANT_Q4 && decoder ? FORM_Q4 : FORM_Q8;
 }
 

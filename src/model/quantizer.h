@@ -9,7 +9,7 @@
  *
  * What is quantized
  *   q8   every matrix of both towers and of the decoder in 8 bits
- *   q4   the decoder's layers in 4 bits, the rest as q8
+ *   q4   the decoder's layers and the output matrix in 4 bits, the rest as q8
  * What keeps its type: norms, biases and position tables (small), convolutions
  * (every token of a page passes through their few weights), embeddings (a row at
  * a time is read of them, which saves nothing), and the routers (a changed choice
