@@ -110,14 +110,14 @@ def config(c):
 
 def main():
     ap = argparse.ArgumentParser()
-    ap.add_argument("--weights", nargs="+", required=True, help="of several runs, each begun with the weights of another: their mean")
+    ap.add_argument("--weights", nargs="+", required=True, help="of several runs, each begun with the weights of another, or model folders: their mean")
     for name in ("--vocabulary", "--out"):
         ap.add_argument(name, required=True)
     args = ap.parse_args()
     c = Config(vocab=Tokenizer(args.vocabulary).size)
     os.makedirs(args.out, exist_ok=True)
     model = Model(c)
-    several = [checkpoint.load(prefix)["model"] for prefix in args.weights]
+    several = [(read(place) if os.path.isdir(place) else checkpoint.load(place))["model"] for place in args.weights]
     model.take({name: sum(w[name] for w in several) / len(several) for name in several[0]})
     tensors = rename(model.state_dict(), c)
     safetensors(os.path.join(args.out, "model.safetensors"), tensors)

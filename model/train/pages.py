@@ -8,6 +8,9 @@ import numpy as np
 from charset import CHARSET, INDEX, PLAIN, SPACE
 from fonts import SOLID
 
+MARKS = [".", ".", " .", "-", "-", "_", "_", "=", "*", "~", "#", "+", "·", "- ", "* ", ". .", "–", "—", "=-", "/", ":"]
+LEAST_MARKS = 5         # fewer are text
+
 LABELS = ("title", "sub_title", "text", "table", "image")
 
 
@@ -111,6 +114,16 @@ class PageMaker:
         at = np.stack([left + advance / 2, np.full(len(i), base - .3 * em)], 1)
         return Line("".join(CHARSET[k] for k in i), at, ink), right
 
+    def row_of_marks(self, x0, x1, base, face, size):
+        """A mark again and again from x0 to x1 at most: leaders, typed rules, blanks to fill in. It is ink that says nothing."""
+        i = self.index(self.r.choice(self.marks), face)
+        if not len(i):
+            return
+        step = float(self.advance(i, np.full(len(i), face), size).sum())
+        i = np.tile(i, max(0, int((x1 - x0) / step)) if step > 0 else 0)
+        if len(i) >= LEAST_MARKS:
+            self.draw(i, np.full(len(i), face), size, x0, base, self.advance(i, np.full(len(i), face), size))
+
     def break_lines(self, i, advance, width, most, hyphenate):
         """Greedy: -> (from, to, hyphen) of each line."""
         end = np.cumsum(advance)
@@ -187,6 +200,8 @@ class PageMaker:
             elif align == "justify" and b < len(i) and (c == SPACE).any() and 0 < free < .3 * (x1 - x0):
                 w = w + (c == SPACE) * (free / (c == SPACE).sum())
             line, right = self.draw(c, f, size, x, y + em, w)
+            if self.marks and not broken and x1 - right > 3 * em and r.random() < .12:
+                self.row_of_marks(right + r.uniform(.3, .8) * em, r.uniform(right, x1) if r.random() < .3 else x1, y + em, face, size)
             if u.any():
                 k = np.flatnonzero(u)
                 self.page.rects.append((line.at[k[0], 0] - w[k[0]] / 2, y + 1.12 * em, line.at[k[-1], 0] - line.at[k[0], 0] + w[k[0]], max(1, em // 18)))
@@ -279,13 +294,22 @@ class PageMaker:
             k, v = self.index(self.text.field(), bold)[:28], self.index(self.text.value() if r.random() < .7 else self.text.name(1, 3), face)[:34]
             if not len(k) or not len(v):
                 continue
+            if self.marks and r.random() < .3:                                    # to be filled in
+                name, end = self.draw(k, np.full(len(k), bold), size, x0, y + em, self.advance(k, np.full(len(k), bold), size))
+                self.row_of_marks(end + .4 * em, r.uniform(end, x1) if r.random() < .3 else x1, y + em, face, size)
+                rows.append(name)
+                self.budget -= len(k) + 1
+                y += self.lead * em
+                continue
             kw, vw = self.advance(k, np.full(len(k), bold), size), self.advance(v, np.full(len(v), face), size)
             x = x1 - vw.sum() if at_right else vx
             if x + vw.sum() > x1 or x0 + kw.sum() + .5 * em > x:
                 continue
             name, end = self.draw(k, np.full(len(k), bold), size, x0, y + em, kw)
             value, _ = self.draw(v, np.full(len(v), face), size, x, y + em, vw)
-            if r.random() < .06 and x - end > 3 * em and at_right:
+            if self.marks and r.random() < .8:
+                self.row_of_marks(end + r.uniform(.2, .6) * em, x - r.uniform(.2, .6) * em, y + em, face, size)
+            elif r.random() < .06 and x - end > 3 * em and at_right:
                 self.page.rects += [(q, y + em - 1, max(1, em // 14), max(1, em // 14)) for q in np.arange(end + .3 * em, x - .3 * em, .35 * em)]
             rows.append(join([name, value], " "))
             self.budget -= len(k) + len(v) + 2
@@ -406,6 +430,10 @@ class PageMaker:
             y = below + em * (max(gap, r.uniform(.5, 1.6)) if self.page.layout else gap)    # where blocks end must be seen
             if r.random() < .02:
                 self.page.rects.append((x0, y - .2 * em, x1 - x0, r.choice([1, 1, 2, 3])))
+            if self.marks and r.random() < .4 and y + 1.3 * em < bottom:
+                left = r.choice([x0, x0, r.uniform(x0, x1)])
+                self.row_of_marks(left, r.choice([x1, r.uniform(left, x1)]), y + em, face, size)
+                y += self.lead * em
         return y
 
     KINDS = {
@@ -430,6 +458,7 @@ class PageMaker:
         self.tracking = r.gauss(0, .01) if r.random() < .4 else r.uniform(0, .1) if r.random() < .08 else 0.0
         self.spacing = r.choice([0, 1, 1, 1.5])
         self.initials = kind == "magazine"
+        self.marks = r.sample(MARKS, 3) if r.random() < .2 else []
         typed = r.random() < .1
         self.jitter = r.uniform(.2, .7) if typed and r.random() < .4 else 0
         page.dots = typed and em > 17 and r.random() < .25                     # needles leave nothing of small print
@@ -524,6 +553,8 @@ class PageMaker:
         for _ in range(r.choice([0, 0, 0, 1, 2, 5])):
             page.rects.append((r.uniform(0, .6) * w, r.uniform(0, .95) * h, r.uniform(.1, .4) * w, r.choice([1, 2, 3])) if r.random() < .6 else
                               (r.uniform(0, .95) * w, r.uniform(0, .6) * h, r.choice([1, 2, 3]), r.uniform(.1, .4) * h))
+        for _ in range(r.choice([1, 3, 9]) if self.marks else 0):
+            self.row_of_marks(r.uniform(0, .6) * w, w * r.uniform(.5, 1), h * r.uniform(.05, .95), self.pick_face(), self.pick_size(page.em))
         for _ in range(r.choice([0, 0, 1, 1, 2])):
             pw, ph = int(w * r.uniform(.15, .95)), int(h * r.uniform(.15, .95))
             page.pictures.append((r.randrange(w - pw + 1), r.randrange(h - ph + 1), pw, ph))
