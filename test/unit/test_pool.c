@@ -69,6 +69,50 @@ static void test_each_chunk_once(void **state) {
     }
 }
 
+/* ---- who gets which chunk ---- */
+
+#define STUCK_CHUNKS 20
+
+typedef struct Stuck {
+    atomic_int held, done;
+    int worker; /* the worker's chunk, which lasts as long as the others together */
+    int of_caller[STUCK_CHUNKS], count; /* the caller's, in order */
+} Stuck;
+
+static void get_stuck(void *context, int chunk, int thread) {
+    Stuck *stuck = context;
+    if (thread == 0) {
+        stuck->of_caller[stuck->count++] = chunk;
+        while (atomic_load(&stuck->held) == 0)
+            pause_ms(1);
+    } else {
+        stuck->worker = chunk;
+        atomic_store(&stuck->held, 1);
+        while (atomic_load(&stuck->done) < STUCK_CHUNKS - 1)
+            pause_ms(1);
+    }
+    atomic_fetch_add(&stuck->done, 1);
+}
+
+/* Each thread begins with its share; what a slow one leaves of its own the other takes, last first.
+ */
+static void test_shares(void **state) {
+    OcrPool *pool = pool_of(2);
+    const int half = STUCK_CHUNKS / 2;
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        Stuck stuck = {0};
+        pool_run(pool, STUCK_CHUNKS, get_stuck, &stuck);
+        assert_int_equal(stuck.worker, half);
+        assert_int_equal(stuck.count, STUCK_CHUNKS - 1);
+        for (int i = 0; i < half; i++)
+            assert_int_equal(stuck.of_caller[i], i);
+        for (int i = half; i < STUCK_CHUNKS - 1; i++)
+            assert_int_equal(stuck.of_caller[i], STUCK_CHUNKS - 1 - (i - half));
+    }
+    pool_destroy(pool);
+}
+
 /* The pace of decoding: short loops one after the other, and pauses in which workers fall asleep.
  */
 static void test_many_loops(void **state) {
@@ -243,9 +287,13 @@ static void test_no_room(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_chunk_once),   cmocka_unit_test(test_many_loops),
-        cmocka_unit_test(test_pools_come_and_go), cmocka_unit_test(test_workers_block_signals),
-        cmocka_unit_test(test_interrupt),         cmocka_unit_test(test_interrupted_before),
+        cmocka_unit_test(test_each_chunk_once),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_many_loops),
+        cmocka_unit_test(test_pools_come_and_go),
+        cmocka_unit_test(test_workers_block_signals),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_interrupted_before),
         cmocka_unit_test(test_no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
