@@ -32,7 +32,9 @@
  * expert makes of a prompt does not depend on how many rows chose it.
  *
  * What decoding takes is the time to read weights. So a kernel for few rows reads them in several
- * streams, each of a stretch of the tile's: more of memory is on its way than with one.
+ * streams, each of a stretch of the tile's: more of memory is on its way than with one. Where a
+ * tile ends, the beginnings of the next one's stretches are fetched already (Tile.next): a thread's
+ * chunks follow each other, as long as it has its own.
  *
  * Where one product follows another (an MLP's), the many rows of sums between them stand in the
  * lanes as the next one wants its x: they are finished and packed there (RowsForm.pass), and
