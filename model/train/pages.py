@@ -294,14 +294,14 @@ class PageMaker:
             k, v = self.index(self.text.field(), bold)[:28], self.index(self.text.value() if r.random() < .7 else self.text.name(1, 3), face)[:34]
             if not len(k) or not len(v):
                 continue
-            if self.marks and r.random() < .3:                                    # to be filled in
-                name, end = self.draw(k, np.full(len(k), bold), size, x0, y + em, self.advance(k, np.full(len(k), bold), size))
+            kw, vw = self.advance(k, np.full(len(k), bold), size), self.advance(v, np.full(len(v), face), size)
+            if self.marks and r.random() < .3 and x0 + kw.sum() <= x1:            # to be filled in
+                name, end = self.draw(k, np.full(len(k), bold), size, x0, y + em, kw)
                 self.row_of_marks(end + .4 * em, r.uniform(end, x1) if r.random() < .3 else x1, y + em, face, size)
                 rows.append(name)
                 self.budget -= len(k) + 1
                 y += self.lead * em
                 continue
-            kw, vw = self.advance(k, np.full(len(k), bold), size), self.advance(v, np.full(len(v), face), size)
             x = x1 - vw.sum() if at_right else vx
             if x + vw.sum() > x1 or x0 + kw.sum() + .5 * em > x:
                 continue
