@@ -202,6 +202,8 @@ class PageMaker:
             line, right = self.draw(c, f, size, x, y + em, w)
             if self.marks and not broken and x1 - right > 3 * em and r.random() < .12:
                 self.row_of_marks(right + r.uniform(.3, .8) * em, r.uniform(right, x1) if r.random() < .3 else x1, y + em, face, size)
+            if self.marks and not broken and x - x0 > 3 * em and r.random() < .3:
+                self.row_of_marks(x0, x - r.uniform(.3, .8) * em, y + em, face, size)
             if u.any():
                 k = np.flatnonzero(u)
                 self.page.rects.append((line.at[k[0], 0] - w[k[0]] / 2, y + 1.12 * em, line.at[k[-1], 0] - line.at[k[0], 0] + w[k[0]], max(1, em // 18)))
