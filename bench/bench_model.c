@@ -293,7 +293,8 @@ static void time_stages(Request *page, double *stages) {
         OcrPage result;
         plan.max_tokens = 1;
         time_image(page, seconds);
-        check(ocr_session_start(session, 0, file, &image, &page->request, &plan, scratch, &err));
+        OcrInput input = {file, &image, &page->request, &plan};
+        check(ocr_session_start(session, 0, &input, scratch, &err));
         ocr_session_trace(session, &trace);
         towers.since = now_s();
         run_to_end(session);
@@ -322,8 +323,8 @@ static double time_decode(int pages) {
         Request page = {0};
         plan_page(i, &page);
         void *scratch = allocate(NULL, ocr_start_bytes(&image, &page.plan));
-        check(
-            ocr_session_start(session, i, file, &image, &page.request, &page.plan, scratch, &err));
+        OcrInput input = {file, &image, &page.request, &page.plan};
+        check(ocr_session_start(session, i, &input, scratch, &err));
         free(scratch);
     }
     /* Pages are encoded and prefilled one after the other before any of them is decoded. */

@@ -217,12 +217,19 @@ size_t ocr_start_bytes(const OcrImageInfo *image, const OcrPlan *plan);
 /* Likewise, with what the library of the image's format allocates meanwhile. */
 size_t ocr_decoding_bytes(const OcrImageInfo *image, const OcrPlan *plan);
 
+/* A page to be read: what was probed, asked for and planned. */
+typedef struct OcrInput {
+    OcrBytes file;
+    const OcrImageInfo *image;
+    const OcrRequest *request;
+    const OcrPlan *plan;
+} OcrInput;
+
 /*
- * Decode the image and put the page into an idle slot (0..slots-1). The file's
- * bytes are not needed afterwards. A failure leaves the slot idle.
+ * Decode the image and put the page into an idle slot (0..slots-1). Nothing of the
+ * input is needed afterwards but the request's whitelist. A failure leaves the slot idle.
  */
-OcrCode ocr_session_start(OcrSession *session, int slot, OcrBytes file, const OcrImageInfo *image,
-                          const OcrRequest *request, const OcrPlan *plan, void *scratch,
+OcrCode ocr_session_start(OcrSession *session, int slot, const OcrInput *input, void *scratch,
                           OcrError *err);
 
 /*

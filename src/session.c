@@ -139,37 +139,39 @@ void ocr_session_trace(OcrSession *session, const Trace *trace) {
 
 /* ---- pages ---- */
 
-static OcrCode load_views(OcrSession *session, Slot *slot, OcrBytes file, const OcrImageInfo *image,
-                          void *scratch, OcrError *err) {
+static OcrCode load_views(OcrSession *session, Slot *slot, const OcrInput *input, void *scratch,
+                          OcrError *err) {
+    const OcrImageInfo *image = input->image;
     ViewPlan plan = plan_views(&slot->read.plan);
     unsigned char *base = scratch;
     Arena arena = {base + -(uintptr_t)base % ARENA_ALIGNMENT, 0};
     void *pixels = arena_take(&arena, 1, image_decode_bytes(image));
     void *rest = arena_take(&arena, 1, views_scratch_bytes(&plan, image->width, image->height));
     RgbImage picture;
-    OcrCode code = image_decode(file, image, pool_watched(session->pool), pixels, &picture, err);
+    OcrCode code =
+        image_decode(input->file, image, pool_watched(session->pool), pixels, &picture, err);
     return code ? code : views_make(&plan, &picture, session->pool, rest, slot->views, err);
 }
 
-OcrCode ocr_session_start(OcrSession *session, int index, OcrBytes file, const OcrImageInfo *image,
-                          const OcrRequest *request, const OcrPlan *plan, void *scratch,
+OcrCode ocr_session_start(OcrSession *session, int index, const OcrInput *input, void *scratch,
                           OcrError *err) {
     Slot *slot = &session->slots[index];
+    const OcrRequest *request = input->request;
     const ModelConfig *recommended = &session->model->config;
     double begin = now_ms();
     *slot = (Slot){.state = SLOT_IDLE,
                    .encode_only = request->encode_only,
                    .views = slot->views,
                    .rows = slot->rows,
-                   .read = {.plan = *plan, .ids = slot->read.ids, .logs = slot->read.logs},
+                   .read = {.plan = *input->plan, .ids = slot->read.ids, .logs = slot->read.logs},
                    .as_it_lay = {.ids = slot->as_it_lay.ids}};
     slot->read.ban =
         (NgramRule){request->ngram_size < 0 ? recommended->ngram_size : request->ngram_size,
                     request->ngram_window, request->whitelist, request->whitelist_count};
     slot->read.confidence = confidence_begin(
         request->min_confidence < 0 ? recommended->min_confidence : request->min_confidence);
-    OcrCode code = load_views(session, slot, file, image, scratch, err);
-    Prompt prompt = plan_prompt(request, plan);
+    OcrCode code = load_views(session, slot, input, scratch, err);
+    Prompt prompt = plan_prompt(request, input->plan);
     if (!code && !slot->encode_only)
         code = model_prompt(session->model, &prompt, slot->read.ids, session->limits.positions,
                             &slot->read.count, err);

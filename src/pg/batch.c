@@ -241,12 +241,12 @@ static void start_waiting(Batch *batch) {
     const PagePlan *plan = &batch->plan;
     Entry *entry = batch->waiting;
     int slot = idle_slot(batch);
+    OcrInput input = {plan->file, &plan->image, &plan->request, &plan->plan};
     void *scratch = palloc_extended(ocr_start_bytes(&plan->image, &plan->plan), MCXT_ALLOC_HUGE);
     OcrError err;
 
     batch->waiting = NULL;
-    if (ocr_session_start(batch->session, slot, plan->file, &plan->image, &plan->request,
-                          &plan->plan, scratch, &err) == OCR_OK) {
+    if (ocr_session_start(batch->session, slot, &input, scratch, &err) == OCR_OK) {
         batch->in_slot[slot] = entry;
         batch->live++;
     } else {

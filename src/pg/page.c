@@ -67,8 +67,9 @@ static OcrCode start(const PageInput *input, const OcrModel *model, PageResult *
     block = MemoryContextAllocHuge(result->context, ocr_session_bytes(model, &limits));
     result->session = ocr_session_create(model, &limits, threads_pool(limits.threads), block);
     scratch = MemoryContextAllocHuge(result->context, ocr_start_bytes(&asked.image, &asked.plan));
-    code = ocr_session_start(result->session, 0, asked.file, &asked.image, &asked.request,
-                             &asked.plan, scratch, err);
+    code = ocr_session_start(result->session, 0,
+                             &(OcrInput){asked.file, &asked.image, &asked.request, &asked.plan},
+                             scratch, err);
     pfree(scratch);
     return code;
 }

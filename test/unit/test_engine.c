@@ -64,8 +64,8 @@ static void end_run(Run *run) {
 
 static OcrCode start(Run *run, int slot, const Job *job, OcrError *err) {
     void *scratch = malloc(ocr_start_bytes(&job->info, &job->plan));
-    OcrCode code = ocr_session_start(run->session, slot, job->file, &job->info, &job->request,
-                                     &job->plan, scratch, err);
+    OcrInput input = {job->file, &job->info, &job->request, &job->plan};
+    OcrCode code = ocr_session_start(run->session, slot, &input, scratch, err);
     free(scratch);
     return code;
 }

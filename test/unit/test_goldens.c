@@ -155,7 +155,8 @@ static OcrSession *run_page(const OcrModel *model, json_t *golden, Page *page, v
     Trace trace = {see_tensor, page};
     ocr_session_trace(session, &trace);
     page->tiles = plan.columns * plan.rows > 1 ? plan.columns * plan.rows : 0;
-    assert_ok(ocr_session_start(session, 0, file, &image, &request, &plan, scratch, &err), &err);
+    OcrInput asked = {file, &image, &request, &plan};
+    assert_ok(ocr_session_start(session, 0, &asked, scratch, &err), &err);
     free(scratch);
     free_bytes(file);
     OcrStep step;

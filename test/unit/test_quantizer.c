@@ -188,7 +188,8 @@ static Closeness measure(const char *model_folder, const char *name, double clea
     OcrSession *session = ocr_session_create(model, &limits, pool, block);
     Trace trace = {see, &seen};
     ocr_session_trace(session, &trace);
-    assert_ok(ocr_session_start(session, 0, file, &image, &request, &plan, scratch, &err), &err);
+    OcrInput input = {file, &image, &request, &plan};
+    assert_ok(ocr_session_start(session, 0, &input, scratch, &err), &err);
     OcrStep step;
     while ((step = ocr_session_step(session, &err)) == OCR_STEP_MORE)
         ;

@@ -79,9 +79,8 @@ static Reading reading(const OcrSession *session, int slot) {
 static void put_page(OcrSession *session, int slot, const Page *page) {
     OcrError err;
     void *scratch = malloc(ocr_start_bytes(&page->info, &page->plan));
-    assert_ok(ocr_session_start(session, slot, page->file, &page->info, &page->request, &page->plan,
-                                scratch, &err),
-              &err);
+    OcrInput input = {page->file, &page->info, &page->request, &page->plan};
+    assert_ok(ocr_session_start(session, slot, &input, scratch, &err), &err);
     free(scratch);
 }
 

@@ -76,9 +76,8 @@ static Result read_page(const Page *page, const Trace *trace) {
     void *scratch = malloc(ocr_start_bytes(&page->info, &page->plan));
     OcrSession *session = ocr_session_create(model, &limits, pool, block);
     ocr_session_trace(session, trace);
-    assert_ok(ocr_session_start(session, 0, page->file, &page->info, &page->request, &page->plan,
-                                scratch, &err),
-              &err);
+    OcrInput input = {page->file, &page->info, &page->request, &page->plan};
+    assert_ok(ocr_session_start(session, 0, &input, scratch, &err), &err);
     while ((step = ocr_session_step(session, &err)) == OCR_STEP_MORE)
         ;
     assert_int_equal(step, OCR_STEP_DONE);
