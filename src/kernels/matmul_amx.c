@@ -134,7 +134,11 @@ typedef struct Squares {
     bool add; /* to c; else the sums begin here */
 } Squares;
 
-/* c (+)= w x^T. Registers: C 0..3 = [w][x], A 4 and 5, B 6 and 7. */
+/*
+ * c (+)= w x^T. Registers: C 0..3 = [w][x], A 4 and 5, B 6 and 7. Loads and products take turns,
+ * and each load is well before what needs it: a neighbour on the same core leaves few registers to
+ * be renamed, and then the two do not overlap by themselves.
+ */
 INLINE void multiply_squares(const Squares *squares, bool two_w, bool two_x) {
     const size_t stride = squares->w->stride, step = squares->w->step;
     const PairTile *x = squares->x;
@@ -156,18 +160,23 @@ INLINE void multiply_squares(const Squares *squares, bool two_w, bool two_x) {
         TILE_ZERO(2);
         TILE_ZERO(3);
     }
+    TILE_LOAD(4, a, stride);
+    TILE_LOAD(6, x[0], b_stride);
     for (int s = 0; s < squares->steps; s++, a += step, a_below += step) {
-        TILE_LOAD(4, a, stride);
-        TILE_LOAD(6, x[s], b_stride);
-        TILE_MULTIPLY(0, 4, 6);
-        if (two_x) {
+        bool more = s + 1 < squares->steps;
+        if (two_x)
             TILE_LOAD(7, x[STEPS + s], b_stride);
-            TILE_MULTIPLY(1, 4, 7);
-        }
-        if (two_w) {
+        TILE_MULTIPLY(0, 4, 6);
+        if (two_w)
             TILE_LOAD(5, a_below, stride);
+        if (two_x)
+            TILE_MULTIPLY(1, 4, 7);
+        if (more)
+            TILE_LOAD(4, a + step, stride);
+        if (two_w)
             TILE_MULTIPLY(2, 5, 6);
-        }
+        if (more)
+            TILE_LOAD(6, x[s + 1], b_stride);
         if (two_w && two_x)
             TILE_MULTIPLY(3, 5, 7);
     }
