@@ -15,6 +15,7 @@
 #define TILE_ROWS 144
 #define TILE_COLUMNS 384
 #define BLOCK_BYTES 2048 /* of a row of x or w that is multiplied at one go */
+#define CACHE_LINE 64    /* bytes */
 
 /* Room for a block of all rows of a tile, of a few rows of weights, and for a copy of c. */
 #define KERNEL_SCRATCH_BYTES                                                                       \

@@ -25,7 +25,6 @@
  */
 #define ROWS 3 /* of x side by side: ROWS * COLUMNS sums fill the registers */
 #define DEPTH ((int)(BLOCK_BYTES / sizeof(Element)))
-#define CACHE_LINE 64
 #define BYTES_AHEAD 1024 /* of each stream of weights, to be fetched early */
 
 /* ---- rows as they lie ---- */

@@ -7,8 +7,6 @@
 
 #include "kernels/matmul_kernel.h"
 
-#define CACHE_LINE 64
-
 /* Rows of weights, of which each call fetches a share. */
 typedef struct Ahead {
     const char *row;
