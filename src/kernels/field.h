@@ -16,7 +16,7 @@
 
 #include "kernels/matmul.h"
 
-#define FIELD_QUERIES 384 /* at a time, at most */
+#define FIELD_QUERIES 768 /* at a time, at most */
 
 /*
  * A rectangle of a grid of positions; the positions in it are counted along its
