@@ -16,7 +16,8 @@
 
 #include "kernels/matmul.h"
 
-#define FIELD_QUERIES 768 /* at a time, at most */
+/* At a time, at most: keys are packed once for all of them, and meanwhile nothing interrupts. */
+#define FIELD_QUERIES 768
 
 /*
  * A rectangle of a grid of positions; the positions in it are counted along its
