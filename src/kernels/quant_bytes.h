@@ -129,35 +129,21 @@ typedef struct Lines {
     ptrdiff_t ahead; /* bytes, from each row to what is to be fetched meanwhile */
 } Lines;
 
-/* `bytes` from `from` on, whose first line has been fetched already. */
-static inline void fetch_rest(const char *from, size_t bytes) {
-    for (size_t at = CACHE_LINE - 1; at < bytes - 1; at += CACHE_LINE)
-        __builtin_prefetch(from + at);
-    __builtin_prefetch(from + bytes - 1);
-}
-
-/*
- * The rows of step n; beyond the last row, that again. The next ones' scales are fetched, which
- * begin where these end but for those of another tile.
- */
+/* The rows of step n; beyond the last row, that again. The next ones' scales are fetched. */
 static inline void find_rows(const Tile *tile, const Order *order, int n, Lines *to) {
     const Tile *next = tile->next;
-    const uint8_t *w = (const uint8_t *)tile_w(tile, 0);
-    const uint16_t *scales = tile_scales(tile, 0);
-    size_t row = row_bytes(tile->w), count = (size_t)row_scales(tile->w);
-    size_t bytes = count * sizeof *scales;
+    size_t scales = (size_t)row_scales(tile->w) * sizeof(uint16_t);
     ptrdiff_t scales_ahead =
-        bytes_ahead(order, n, 1, bytes, scales, next ? tile_scales(next, 0) : NULL);
-    bool other = n + 1 >= order->steps;
-    to->ahead = bytes_ahead(order, n, order->ahead, row, w, next ? tile_w(next, 0) : NULL);
+        bytes_ahead(order, n, 1, scales, tile_scales(tile, 0), next ? tile_scales(next, 0) : NULL);
+    to->ahead = bytes_ahead(order, n, order->ahead, row_bytes(tile->w), tile_w(tile, 0),
+                            next ? tile_w(next, 0) : NULL);
     for (int i = 0; i < COLUMNS; i++) {
-        size_t column = (size_t)min_int(n * order->step + i * order->apart, tile->columns - 1);
-        to->w[i] = w + column * row;
-        to->scales[i] = scales + column * count;
+        int column = n * order->step + i * order->apart;
+        to->w[i] = (const uint8_t *)tile_w(tile, column);
+        to->scales[i] = tile_scales(tile, column);
         const char *later = (const char *)to->scales[i] + scales_ahead;
-        if (other)
-            __builtin_prefetch(later);
-        fetch_rest(later, bytes);
+        __builtin_prefetch(later);
+        __builtin_prefetch(later + scales - 1);
     }
 }
 
