@@ -119,10 +119,10 @@ class PageMaker:
         i = self.index(self.r.choice(self.marks), face)
         if not len(i):
             return
-        step = float(self.advance(i, np.full(len(i), face), size).sum())
-        i = np.tile(i, max(0, int((x1 - x0) / step)) if step > 0 else 0)
-        if len(i) >= LEAST_MARKS:
-            self.draw(i, np.full(len(i), face), size, x0, base, self.advance(i, np.full(len(i), face), size))
+        advance = self.advance(i, np.full(len(i), face), size)
+        times = int((x1 - x0) / float(advance.sum())) if x1 > x0 and advance.sum() > 0 else 0
+        if times * len(i) >= LEAST_MARKS:
+            self.draw(np.tile(i, times), np.full(times * len(i), face), size, x0, base, np.tile(advance, times))
 
     def break_lines(self, i, advance, width, most, hyphenate):
         """Greedy: -> (from, to, hyphen) of each line."""
