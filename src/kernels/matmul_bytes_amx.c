@@ -4,9 +4,9 @@
  * A block of Q8 is as long as a row of a matrix register. So A is a block of 16 rows of weights, as
  * they lie, B the same block of 16 rows of x, word by word as integers_lanes_simd.h packs them, and
  * one instruction makes all their products and adds them, exactly. C leaves through memory, and is
- * added to sums of f32 that stay in vector registers for DEPTH columns; the next blocks' C are made
- * meanwhile. The arithmetic is that of matmul_bytes_vnni.c, to the last bit. Q4, whose
- * blocks are half as long, is left to matmul_amx.c.
+ * added to sums of f32 that stay in vector registers for X_DEPTH columns; the next block's C is
+ * made meanwhile. The arithmetic is that of matmul_bytes_vnni.c, to the last bit. Q4, whose blocks
+ * are half as long, is left to matmul_amx.c.
  *
  * Weights are copied only where 16 x 64 of them would reach over an edge.
  */
@@ -24,12 +24,13 @@
 typedef int8_t WeightTile[SIDE][BLOCK];
 typedef int32_t Dots[SIDE][SIDE]; /* [row of w][row of x] */
 
-/* DEPTH columns of 16 rows of weights. */
+/* X_DEPTH columns of 16 rows of weights. With as many of 16 rows of x they fill the first cache to
+ * two thirds. */
 typedef struct WeightRows {
-    const int8_t *blocks[BLOCKS]; /* in the mapping, or copies */
-    size_t strides[BLOCKS];       /* from row to row */
-    float scales[BLOCKS][SIDE];
-    WeightTile copies[BLOCKS];
+    const int8_t *blocks[X_BLOCKS]; /* in the mapping, or copies */
+    size_t strides[X_BLOCKS];       /* from row to row */
+    float scales[X_BLOCKS][SIDE];
+    WeightTile copies[X_BLOCKS];
 } WeightRows;
 
 typedef struct Scratch {
@@ -39,7 +40,7 @@ typedef struct Scratch {
 } Scratch;
 
 _Static_assert(sizeof(Scratch) <= KERNEL_SCRATCH_BYTES, "AMX needs more scratch");
-_Static_assert(SIDE == LANES && TILE_COLUMNS % SIDE == 0 && X_DEPTH % DEPTH == 0, "whole squares");
+_Static_assert(SIDE == LANES && TILE_COLUMNS % SIDE == 0 && X_DEPTH % BLOCK == 0, "whole squares");
 
 /* The tile's rows n..n+15 of weights, `count` columns from k on. */
 static void take_weights(const Tile *tile, int n, int k, int count, WeightRows *to) {
@@ -71,54 +72,50 @@ typedef struct Square {
     bool add;            /* to the sums; else they begin here */
 } Square;
 
-INLINE void add_dots(const Square *s, int b, const Dots dots, Sums *sums) {
+/* Block b's products. */
+INLINE void multiply_block(const Square *s, int b) {
+    TILE_ZERO(0);
+    TILE_LOAD(1, s->w->blocks[b], s->w->strides[b]);
+    TILE_LOAD(2, s->x[b].x[0][s->lane], sizeof s->x->x[0]);
+    TILE_MULTIPLY_BYTES(0, 1, 2);
+    TILE_STORE(0, s->dots[b % 2], sizeof s->dots[0][0]);
+}
+
+INLINE void add_block(const Square *s, int b, Sums *sums) {
     Sums x_scales = load_lanes(s->x_scales[b] + s->lane);
     UNROLL for (int n = 0; n < SIDE; n++) {
         Sums both = x_scales * s->w->scales[b][n];
-        sums[n] = add_product(sums[n], to_floats(_mm512_loadu_si512(dots[n])), both);
+        sums[n] = add_product(sums[n], to_floats(_mm512_loadu_si512(s->dots[b % 2][n])), both);
     }
 }
 
-/* Registers: C 0 and 1, A 2 and 3, B 4 and 5. */
+/* A block's products are made while the last one's are added. */
 TARGET static void multiply_square(const Square *s) {
-    const size_t x_stride = sizeof s->x->x[0], dots_stride = sizeof(int32_t[SIDE]);
-    const WeightRows *w = s->w;
     Sums sums[SIDE];
     UNROLL for (int n = 0; n < SIDE; n++) {
         sums[n] = s->add ? load_lanes(s->sums[n] + s->lane) : (Sums){0};
     }
-    for (int b = 0; b < s->blocks; b += 2) {
-        TILE_ZERO(0);
-        TILE_LOAD(2, w->blocks[b], w->strides[b]);
-        TILE_LOAD(4, s->x[b].x[0][s->lane], x_stride);
-        TILE_MULTIPLY_BYTES(0, 2, 4);
-        TILE_STORE(0, s->dots[0], dots_stride);
-        if (b + 1 < s->blocks) {
-            TILE_ZERO(1);
-            TILE_LOAD(3, w->blocks[b + 1], w->strides[b + 1]);
-            TILE_LOAD(5, s->x[b + 1].x[0][s->lane], x_stride);
-            TILE_MULTIPLY_BYTES(1, 3, 5);
-            TILE_STORE(1, s->dots[1], dots_stride);
-        }
-        add_dots(s, b, s->dots[0], sums);
+    multiply_block(s, 0);
+    for (int b = 0; b < s->blocks; b++) {
         if (b + 1 < s->blocks)
-            add_dots(s, b + 1, s->dots[1], sums);
+            multiply_block(s, b + 1);
+        add_block(s, b, sums);
     }
     UNROLL for (int n = 0; n < SIDE; n++) {
         store_lanes(s->sums[n] + s->lane, sums[n]);
     }
 }
 
-/* Up to DEPTH columns from k on. */
+/* Up to X_DEPTH columns from k on. */
 static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch *scratch) {
-    int first = k % X_DEPTH / BLOCK, count = min_int(DEPTH, tile->w->columns - k);
+    int count = min_int(X_DEPTH, tile->w->columns - k);
     for (int n = 0; n < tile->columns; n += SIDE) {
-        Ahead ahead = look_ahead(tile, n + SIDE, SIDE, k, DEPTH, ceil_div(tile->rows, SIDE));
+        Ahead ahead = look_ahead(tile, n + SIDE, SIDE, k, X_DEPTH, ceil_div(tile->rows, SIDE));
         take_weights(tile, n, k, count, &scratch->w);
         for (int row = 0; row < tile->rows; row += SIDE) {
             int span = row / SPAN;
-            Square square = {.x = x->x[span] + first,
-                             .x_scales = x->scales[span] + first,
+            Square square = {.x = x->x[span],
+                             .x_scales = x->scales[span],
                              .w = &scratch->w,
                              .dots = scratch->dots,
                              .sums = scratch->rows.sums[span] + n,
@@ -136,7 +133,7 @@ const RowsForm rows_bytes_amx = {pack_block, X_DEPTH, sizeof(TileLanes), pass_su
 TARGET void multiply_many_bytes_amx(const Tile *tile, float *c, void *memory) {
     Scratch *scratch = memory;
     TILE_CONFIGURE(all_whole);
-    for (int k = 0; k < tile->w->columns; k += DEPTH)
+    for (int k = 0; k < tile->w->columns; k += X_DEPTH)
         multiply_depth(tile, k, find_columns(tile, k, &scratch->rows.x), scratch);
     TILE_RELEASE(); /* the system need not save what nobody reads */
     if (c)
