@@ -56,8 +56,11 @@ static void take_weights(const Tile *tile, int n, int k, int count, WeightRows *
             to->blocks[b] = to->copies[b][0];
             to->strides[b] = TILE_ROW_BYTES;
         }
-        for (int r = 0; r < SIDE; r++)
-            to->scales[b][r] = bf16_to_f32(tile_scales(tile, n + r)[k / BLOCK + b]);
+    }
+    for (int r = 0; r < SIDE; r++) {
+        const uint16_t *scales = tile_scales(tile, n + r) + k / BLOCK;
+        for (int b = 0; b < ceil_div(count, BLOCK); b++)
+            to->scales[b][r] = bf16_to_f32(scales[b]);
     }
 }
 
@@ -66,6 +69,7 @@ typedef struct Square {
     const LaneBlock *x;            /* [blocks] */
     const float (*x_scales)[SPAN]; /* [blocks] */
     const WeightRows *w;
+    Ahead *ahead;        /* weights that come next */
     Dots *dots;          /* [2], work space */
     float (*sums)[SPAN]; /* [SIDE] */
     int lane, blocks;    /* the first of the rows of x */
@@ -97,6 +101,7 @@ TARGET static void multiply_square(const Square *s) {
     }
     multiply_block(s, 0);
     for (int b = 0; b < s->blocks; b++) {
+        fetch(s->ahead);
         if (b + 1 < s->blocks)
             multiply_block(s, b + 1);
         add_block(s, b, sums);
@@ -108,21 +113,22 @@ TARGET static void multiply_square(const Square *s) {
 
 /* Up to X_DEPTH columns from k on. */
 static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch *scratch) {
-    int count = min_int(X_DEPTH, tile->w->columns - k);
+    int count = min_int(X_DEPTH, tile->w->columns - k), blocks = ceil_div(count, BLOCK);
     for (int n = 0; n < tile->columns; n += SIDE) {
-        Ahead ahead = look_ahead(tile, n + SIDE, SIDE, k, X_DEPTH, ceil_div(tile->rows, SIDE));
+        Ahead ahead =
+            look_ahead(tile, n + SIDE, SIDE, k, X_DEPTH, blocks * ceil_div(tile->rows, SIDE));
         take_weights(tile, n, k, count, &scratch->w);
         for (int row = 0; row < tile->rows; row += SIDE) {
             int span = row / SPAN;
             Square square = {.x = x->x[span],
                              .x_scales = x->scales[span],
                              .w = &scratch->w,
+                             .ahead = &ahead,
                              .dots = scratch->dots,
                              .sums = scratch->rows.sums[span] + n,
                              .lane = row % SPAN,
-                             .blocks = ceil_div(count, BLOCK),
+                             .blocks = blocks,
                              .add = k > 0};
-            fetch(&ahead);
             multiply_square(&square);
         }
     }
