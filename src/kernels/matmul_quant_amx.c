@@ -164,8 +164,7 @@ TARGET void multiply_quant_amx(const Tile *tile, float *c, void *memory) {
     TILE_CONFIGURE(all_whole);
     for (int n = 0; n < order.steps; n++) {
         find_rows(tile, &order, n, &rows.lines);
-        for (int b = 0; b < blocks; b += SIDE)
-            transpose_scales(rows.lines.scales, b, blocks - b, scratch->scales + b);
+        transpose_scales(rows.lines.scales, blocks, scratch->scales);
         multiply_columns(&rows, order.apart, scratch->sums + n * order.step, scratch);
     }
     TILE_RELEASE(); /* the system need not save what nobody reads */

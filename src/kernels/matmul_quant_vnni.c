@@ -174,12 +174,11 @@ INLINE void place_scales(const uint16_t *const *from, int block, int count, __m5
 TARGET static void take_rows(const Tile *tile, const Order *order, int n, WeightRows *w) {
     int blocks = row_scales(tile->w);
     find_rows(tile, order, n, &w->lines);
-    for (int b = 0; b < blocks; b += COLUMNS) {
-        if (tile->w->type == WEIGHT_Q4)
+    if (tile->w->type == WEIGHT_Q8)
+        transpose_scales(w->lines.scales, blocks, w->scales);
+    else
+        for (int b = 0; b < blocks; b += COLUMNS)
             place_scales(w->lines.scales, b, blocks - b, w->scales + b);
-        else
-            transpose_scales(w->lines.scales, b, blocks - b, w->scales + b);
-    }
 }
 
 TARGET static __m512 row_by_q8(const QuantRows *x, int row, int columns, const WeightRows *w) {

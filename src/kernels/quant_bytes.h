@@ -51,7 +51,7 @@ INLINE float quantize_numbers(const float *x, int count, Numbers *to) {
     return isfinite(largest) ? largest / QUANT_MOST : NAN;
 }
 
-/* Four scales from `block` on of each row, as below, with a third of the instructions. */
+/* Four scales from `block` on of each row, to to[block][row]. */
 INLINE void transpose_four_scales(const uint16_t *const *from, int block, __m512 *to) {
     __m512i eights[2]; /* rows, with their scales one after the other */
     UNROLL for (int half = 0; half < 2; half++) {
@@ -75,18 +75,18 @@ INLINE void transpose_four_scales(const uint16_t *const *from, int block, __m512
     }
 }
 
-/* Sixteen scales from `block` on of each row, of which `count` are there, to to[block][row]. */
-INLINE void transpose_scales(const uint16_t *const *from, int block, int count, __m512 *to) {
-    __mmask16 there = (__mmask16)(count < 16 ? (1u << count) - 1 : 0xFFFF);
-    if (count == 4) {
-        transpose_four_scales(from, block, to);
-        return;
+/*
+ * All scales of each row, to to[block][row]. Four at a time, the last ones maybe twice, so that
+ * none is read that is not the row's; only rows of less than four are taken one by one.
+ */
+INLINE void transpose_scales(const uint16_t *const *from, int blocks, __m512 *to) {
+    for (int b = 0; b < blocks && blocks >= 4; b += 4) {
+        int first = min_int(b, blocks - 4);
+        transpose_four_scales(from, first, to + first);
     }
-    UNROLL for (int i = 0; i < COLUMNS; i++) {
-        __m256i bits = _mm256_maskz_loadu_epi16(there, from[i] + block);
-        to[i] = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
-    }
-    transpose(to);
+    for (int b = 0; b < blocks && blocks < 4; b++)
+        for (int i = 0; i < COLUMNS; i++)
+            ((float *)&to[b])[i] = bf16_to_f32(from[i][b]);
 }
 
 #define BYTES_AHEAD 1024  /* of each stream, at least, to be fetched early */
