@@ -64,72 +64,88 @@ static void take_weights(const Tile *tile, int n, int k, int count, WeightRows *
     }
 }
 
-/* One square of sums: 16 rows of x by 16 of weights. */
+/* What all squares of 16 rows of weights share. */
+typedef struct Group {
+    const WeightRows *w;
+    Dots *dots;   /* [2], work space */
+    Ahead *ahead; /* weights that come next */
+    int blocks;
+    bool add; /* to the sums; else they begin here */
+} Group;
+
+/* A square of sums: 16 rows of x by 16 of weights. */
 typedef struct Square {
     const LaneBlock *x;            /* [blocks] */
     const float (*x_scales)[SPAN]; /* [blocks] */
-    const WeightRows *w;
-    Ahead *ahead;        /* weights that come next */
-    Dots *dots;          /* [2], work space */
-    float (*sums)[SPAN]; /* [SIDE] */
-    int lane, blocks;    /* the first of the rows of x */
-    bool add;            /* to the sums; else they begin here */
+    float (*sums)[SPAN];           /* [SIDE] */
+    int lane;                      /* the first of the rows of x */
 } Square;
 
-/* Block b's products. */
-INLINE void multiply_block(const Square *s, int b) {
-    TILE_ZERO(0);
-    TILE_LOAD(1, s->w->blocks[b], s->w->strides[b]);
+/* A and B of block b. */
+INLINE void load_block(const Group *g, const Square *s, int b) {
+    TILE_LOAD(1, g->w->blocks[b], g->w->strides[b]);
     TILE_LOAD(2, s->x[b].x[0][s->lane], sizeof s->x->x[0]);
-    TILE_MULTIPLY_BYTES(0, 1, 2);
-    TILE_STORE(0, s->dots[b % 2], sizeof s->dots[0][0]);
 }
 
-INLINE void add_block(const Square *s, int b, Sums *sums) {
+/*
+ * The products of block b, which is loaded. What comes next is before these leave: a neighbour on
+ * the same core leaves few registers to be renamed, and then loads do not overtake by themselves.
+ */
+INLINE void multiply_block(const Group *g, const Square *s, const Square *next, int b) {
+    TILE_ZERO(0);
+    TILE_MULTIPLY_BYTES(0, 1, 2);
+    if (b + 1 < g->blocks)
+        load_block(g, s, b + 1);
+    else
+        load_block(g, next, 0);
+    TILE_STORE(0, g->dots[b % 2], sizeof g->dots[0][0]);
+}
+
+INLINE void add_block(const Group *g, const Square *s, int b, Sums *sums) {
     Sums x_scales = load_lanes(s->x_scales[b] + s->lane);
     UNROLL for (int n = 0; n < SIDE; n++) {
-        Sums both = x_scales * s->w->scales[b][n];
-        sums[n] = add_product(sums[n], to_floats(_mm512_loadu_si512(s->dots[b % 2][n])), both);
+        Sums both = x_scales * g->w->scales[b][n];
+        sums[n] = add_product(sums[n], to_floats(_mm512_loadu_si512(g->dots[b % 2][n])), both);
     }
 }
 
-/* A block's products are made while the last one's are added. */
-TARGET static void multiply_square(const Square *s) {
+/* Block 0 is loaded. A block's products are made while the last one's are added. */
+INLINE void multiply_square(const Group *g, const Square *s, const Square *next) {
     Sums sums[SIDE];
     UNROLL for (int n = 0; n < SIDE; n++) {
-        sums[n] = s->add ? load_lanes(s->sums[n] + s->lane) : (Sums){0};
+        sums[n] = g->add ? load_lanes(s->sums[n] + s->lane) : (Sums){0};
     }
-    multiply_block(s, 0);
-    for (int b = 0; b < s->blocks; b++) {
-        fetch(s->ahead);
-        if (b + 1 < s->blocks)
-            multiply_block(s, b + 1);
-        add_block(s, b, sums);
+    multiply_block(g, s, next, 0);
+    for (int b = 0; b < g->blocks; b++) {
+        fetch(g->ahead);
+        if (b + 1 < g->blocks)
+            multiply_block(g, s, next, b + 1);
+        add_block(g, s, b, sums);
     }
     UNROLL for (int n = 0; n < SIDE; n++) {
         store_lanes(s->sums[n] + s->lane, sums[n]);
     }
 }
 
+/* The tile's rows of x from `row` on by its rows of weights from n on. */
+INLINE Square square_at(const TileLanes *x, TileSums *sums, int row, int n) {
+    int span = row / SPAN;
+    return (Square){x->x[span], x->scales[span], (*sums)[span] + n, row % SPAN};
+}
+
 /* Up to X_DEPTH columns from k on. */
-static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch *scratch) {
-    int count = min_int(X_DEPTH, tile->w->columns - k), blocks = ceil_div(count, BLOCK);
+TARGET static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch *scratch) {
+    int count = min_int(X_DEPTH, tile->w->columns - k), squares = ceil_div(tile->rows, SIDE);
     for (int n = 0; n < tile->columns; n += SIDE) {
-        Ahead ahead =
-            look_ahead(tile, n + SIDE, SIDE, k, X_DEPTH, blocks * ceil_div(tile->rows, SIDE));
+        int blocks = ceil_div(count, BLOCK);
+        Ahead ahead = look_ahead(tile, n + SIDE, SIDE, k, X_DEPTH, blocks * squares);
+        Group group = {&scratch->w, scratch->dots, &ahead, blocks, k > 0};
+        Square square = square_at(x, &scratch->rows.sums, 0, n), next;
         take_weights(tile, n, k, count, &scratch->w);
-        for (int row = 0; row < tile->rows; row += SIDE) {
-            int span = row / SPAN;
-            Square square = {.x = x->x[span],
-                             .x_scales = x->scales[span],
-                             .w = &scratch->w,
-                             .ahead = &ahead,
-                             .dots = scratch->dots,
-                             .sums = scratch->rows.sums[span] + n,
-                             .lane = row % SPAN,
-                             .blocks = blocks,
-                             .add = k > 0};
-            multiply_square(&square);
+        load_block(&group, &square, 0);
+        for (int i = 0; i < squares; i++, square = next) {
+            next = square_at(x, &scratch->rows.sums, min_int(i + 1, squares - 1) * SIDE, n);
+            multiply_square(&group, &square, &next);
         }
     }
 }
