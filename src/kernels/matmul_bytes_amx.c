@@ -24,8 +24,10 @@
 typedef int8_t WeightTile[SIDE][BLOCK];
 typedef int32_t Dots[SIDE][SIDE]; /* [row of w][row of x] */
 
-/* X_DEPTH columns of 16 rows of weights. With as many of 16 rows of x they fill the first cache to
- * two thirds. */
+/*
+ * X_DEPTH columns of 16 rows of weights: 16 KB, as x has for a square, so that both stay in the
+ * first cache.
+ */
 typedef struct WeightRows {
     const int8_t *blocks[X_BLOCKS]; /* in the mapping, or copies */
     size_t strides[X_BLOCKS];       /* from row to row */

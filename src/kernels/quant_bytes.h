@@ -77,16 +77,19 @@ INLINE void transpose_four_scales(const uint16_t *const *from, int block, __m512
 
 /*
  * All scales of each row, to to[block][row]. Four at a time, the last ones maybe twice, so that
- * none is read that is not the row's; only rows of less than four are taken one by one.
+ * none is read that is not the row's; rows of less than four one by one.
  */
 INLINE void transpose_scales(const uint16_t *const *from, int blocks, __m512 *to) {
-    for (int b = 0; b < blocks && blocks >= 4; b += 4) {
+    if (blocks < 4) {
+        for (int b = 0; b < blocks; b++)
+            for (int i = 0; i < COLUMNS; i++)
+                ((float *)&to[b])[i] = bf16_to_f32(from[i][b]);
+        return;
+    }
+    for (int b = 0; b < blocks; b += 4) {
         int first = min_int(b, blocks - 4);
         transpose_four_scales(from, first, to + first);
     }
-    for (int b = 0; b < blocks && blocks < 4; b++)
-        for (int i = 0; i < COLUMNS; i++)
-            ((float *)&to[b])[i] = bf16_to_f32(from[i][b]);
 }
 
 #define BYTES_AHEAD 1024  /* of each stream, at least, to be fetched early */
