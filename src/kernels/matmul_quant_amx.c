@@ -86,11 +86,8 @@ typedef struct Rows {
     int columns, side_by_side;
 } Rows;
 
-/*
- * The products of block b, to be read once those of the next are begun. Registers: C 0 and 1, A 4,
- * B 6 and 7.
- */
-INLINE void begin_block(const Rows *rows, int b, Scratch *scratch) {
+/* A and B of block b to registers 4, and 6 and 7. */
+INLINE void load_block(const Rows *rows, int b, Scratch *scratch) {
     int there = min_int(Q8_BLOCK, rows->columns - b * Q8_BLOCK), at = b * Q8_BLOCK;
     size_t row = (size_t)rows->side_by_side * WORD_BYTES, half = WORDS * row;
     const char *x = (const char *)rows->x->x + (size_t)b * 2 * half;
@@ -109,10 +106,19 @@ INLINE void begin_block(const Rows *rows, int b, Scratch *scratch) {
     TILE_LOAD(4, w, stride);
     TILE_LOAD(6, x, row);
     TILE_LOAD(7, x + half, row);
+}
+
+/*
+ * The products of block b, which is loaded, to be read once those of the next are begun. That is
+ * loaded before these leave, see matmul_bytes_amx.c.
+ */
+INLINE void begin_block(const Rows *rows, int b, int blocks, Scratch *scratch) {
     TILE_ZERO(0);
-    TILE_ZERO(1);
     TILE_MULTIPLY_BYTES(0, 4, 6);
+    TILE_ZERO(1);
     TILE_MULTIPLY_BYTES(1, 4, 7);
+    if (b + 1 < blocks)
+        load_block(rows, b + 1, scratch);
     TILE_STORE(0, scratch->dots[b % 2][0], SIDE * sizeof(int32_t));
     TILE_STORE(1, scratch->dots[b % 2][1], SIDE * sizeof(int32_t));
 }
@@ -138,9 +144,10 @@ TARGET static void multiply_columns(const Rows *rows, int apart, float (*to)[SID
     UNROLL for (int i = 0; i < SIDE; i++) {
         sums[i] = _mm512_setzero_ps();
     }
-    begin_block(rows, 0, scratch);
+    load_block(rows, 0, scratch);
+    begin_block(rows, 0, blocks, scratch);
     for (int b = 1; b < blocks; b++) {
-        begin_block(rows, b, scratch);
+        begin_block(rows, b, blocks, scratch);
         end_block(rows, b - 1, scratch, sums);
     }
     end_block(rows, blocks - 1, scratch, sums);
