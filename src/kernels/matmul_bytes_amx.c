@@ -137,15 +137,16 @@ INLINE Square square_at(const TileLanes *x, TileSums *sums, int row, int n) {
 
 /* Up to X_DEPTH columns from k on. */
 TARGET static void multiply_depth(const Tile *tile, int k, const TileLanes *x, Scratch *scratch) {
-    int count = min_int(X_DEPTH, tile->w->columns - k), squares = ceil_div(tile->rows, SIDE);
+    int count = min_int(X_DEPTH, tile->w->columns - k);
+    int blocks = ceil_div(count, BLOCK), squares = ceil_div(tile->rows, SIDE);
     for (int n = 0; n < tile->columns; n += SIDE) {
-        int blocks = ceil_div(count, BLOCK);
         Ahead ahead = look_ahead(tile, n + SIDE, SIDE, k, X_DEPTH, blocks * squares);
         Group group = {&scratch->w, scratch->dots, &ahead, blocks, k > 0};
         Square square = square_at(x, &scratch->rows.sums, 0, n), next;
         take_weights(tile, n, k, count, &scratch->w);
         load_block(&group, &square, 0);
         for (int i = 0; i < squares; i++, square = next) {
+            /* behind the last one itself again, which is loaded in vain */
             next = square_at(x, &scratch->rows.sums, min_int(i + 1, squares - 1) * SIDE, n);
             multiply_square(&group, &square, &next);
         }
